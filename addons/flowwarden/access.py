@@ -1,0 +1,76 @@
+"""Access: what the gateway knows of one flow, kept beside the flow and never on it.
+
+`flow.metadata` is saved into recordings and would come back with a replayed flow, so nothing that lets a call pass may
+live there. The register is keyed by the flow object itself and forgets it when the flow is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from .types import BodyMode, Call, Decision, Principal, Request, Session
+
+if TYPE_CHECKING:
+    from mitmproxy import connection, http
+
+    from .credentials.vault import Lease
+    from .errors import Refusal
+
+
+@dataclass(slots=True)
+class Tunnel:
+    """What a client connection has shown: the proxy credential of its CONNECT, and where that CONNECT led."""
+
+    credential: str = field(default="", repr=False)
+    host: str = ""
+    port: int = 0
+    refused: str = ""
+
+
+@dataclass(slots=True, weakref_slot=True)
+class Access:
+    """One request on its way (principal, action, resources, context)."""
+
+    id: str
+    request: Request | None = None
+    body: BodyMode = "whole"
+    credential: str = field(default="", repr=False)  # the proxy credential that came with this request or its tunnel
+    session: Session | None = None
+    principal: Principal | None = None
+    call: Call | None = None
+    decision: Decision | None = None
+    approval_id: str = ""
+    lease: Lease | None = None
+    internal: bool = False  # for flowwarden.internal, answered by the gateway itself
+    refusal: Refusal | None = None
+    intent: int | None = None  # sequence number of the intent record
+    outcome: str = ""  # how the flow ended; empty while it has not
+    masks: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    raw_answer: bytes | None = field(default=None, repr=False)  # the answer before swap and mask; never on the flow
+    gone: asyncio.Event | None = None  # set when the client left
+    store: dict[str, Any] = field(default_factory=dict, repr=False)  # a station's own things, by its name
+
+
+_accesses: WeakKeyDictionary[http.HTTPFlow, Access] = WeakKeyDictionary()
+_tunnels: WeakKeyDictionary[connection.Client, Tunnel] = WeakKeyDictionary()
+
+
+def of(flow: http.HTTPFlow) -> Access:
+    """The access of a flow, made on first sight."""
+    found = _accesses.get(flow)
+    if found is None:
+        found = _accesses[flow] = Access(id=flow.id)
+    return found
+
+
+def tunnel(client: connection.Client) -> Tunnel:
+    """What a client connection has shown so far."""
+    found = _tunnels.get(client)
+    if found is None:
+        found = _tunnels[client] = Tunnel()
+    return found
