@@ -63,6 +63,7 @@ class Principal:
     owner: str = ""
     groups: frozenset[str] = frozenset()
     name: str = ""
+    aliases: frozenset[str] = frozenset()  # e-mail, user names, case-folded: what an owner claim may call this person
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -182,11 +183,13 @@ class Decision:
     sign: bool = False  # a rule that names the host exactly lets a non-endpoint host be signed
     unsigned: bool = False  # a rule lets this operation pass without a signature
     websocket: bool = False
+    opaque: Literal["", "allow", "deny"] = ""  # what masks do with what they cannot read; empty: as the masks say
+    anchor: bool = False  # the call needs an evidence log that is anchored outside
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A human's answer to a held access. `state` is open, approved, denied, expired, withdrawn or spent."""
+    """A human's answer to a held access. `state` is open, approved, denied, expired, withdrawn, spent or revoked."""
 
     id: str
     state: str
