@@ -1,0 +1,140 @@
+"""Which rules can matter for a call at all: found once per operation, groups and named host, then remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..types import Call, Principal, Request
+from .conditions import Actions, Groups
+from .facts import Condition, Facts, judge
+from .globs import is_exact
+from .rule import Rule
+
+Standing = Literal["strict", "loose", "no"]
+
+AWS_SUFFIXES = (
+    ".amazonaws.com",
+    ".amazonaws.com.cn",
+    ".amazonaws.eu",
+    ".api.aws",
+    ".on.aws",
+    ".api.amazonwebservices.com.cn",
+    ".c2s.ic.gov",
+    ".sc2s.sgov.gov",
+    ".cloud.adc-e.uk",
+    ".csp.hci.ic.gov",
+)
+"""Below these lie AWS's own APIs, and names that anyone can own (execute-api, Lambda URLs)."""
+
+_REMEMBERED = 16_384  # operations times sets of groups times named hosts: all few
+_NOTHING = Request("", "", "", 0, "")
+
+
+def eligible(rule: Rule, call: Call, host: str) -> Standing:
+    """Whether a rule may speak about this kind of traffic.
+
+    A recognised AWS call: every rule, but an allow that names hosts by wildcard and nothing of AWS is about other
+    traffic. An AWS call that is not recognised: rules that name its host exactly. Other traffic: rules with hosts (named
+    exactly below AWS's own names). A deny or approve with no condition that speaks of AWS (all of a group's traffic, say)
+    is loose elsewhere: it can only make the answer stricter.
+    """
+    if call.aws and call.operation is not None:
+        about_others = rule.effect == "allow" and rule.names_hosts and not rule.speaks_of_aws
+        return "no" if about_others and host not in rule.exact_hosts else "strict"
+    if host in rule.exact_hosts:
+        return "strict"
+    if not call.aws and rule.names_hosts and (rule.effect == "deny" or not host.endswith(AWS_SUFFIXES)):
+        return "strict"
+    return "loose" if rule.effect != "allow" and not rule.speaks_of_aws else "no"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A rule that may match, and the conditions that are still open."""
+
+    rule: Rule
+    open: tuple[Condition, ...]
+    loose: bool
+
+    def matches(self, facts: Facts, sure: bool) -> bool:
+        return all(judge(condition.hits(facts), sure) for condition in self.open)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The rules that may match calls of one kind, by effect."""
+
+    deny: tuple[Candidate, ...] = ()
+    approve: tuple[Candidate, ...] = ()
+    allow: tuple[Candidate, ...] = ()
+
+
+def matching(candidates: Sequence[Candidate], facts: Facts, sure: bool = False, loose: bool = True) -> tuple[Rule, ...]:
+    """The rules among candidates that match, loose ones only if asked for."""
+    return tuple(each.rule for each in candidates if (loose or not each.loose) and each.matches(facts, sure))
+
+
+class Index:
+    """Finds candidates: by action name and service first, then by groups, both known before the rest of a request."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = tuple(rules)
+        self._named: dict[str, list[int]] = {}  # exact action name -> rules
+        self._services: dict[str, list[int]] = {}  # service prefix -> rules with a glob below it
+        self._any: list[int] = []  # rules that no action name leads to
+        self._hosts: frozenset[str] = frozenset[str]().union(*(rule.exact_hosts for rule in rules))
+        self._known: dict[object, Candidates] = {}
+        for number, rule in enumerate(rules):
+            self._file(number, rule)
+
+    def _file(self, number: int, rule: Rule) -> None:
+        actions = next((each for each in rule.conditions if isinstance(each, Actions)), None)
+        if actions is None or actions.include is None:
+            self._any.append(number)
+            return
+        for text in {text.lower() for text in actions.include.texts}:
+            service = text.partition(":")[0]
+            if is_exact(text):
+                self._named.setdefault(text, []).append(number)
+            elif ":" in text and is_exact(service):
+                self._services.setdefault(service, []).append(number)
+            else:
+                self._any.append(number)
+
+    def candidates(self, call: Call, principal: Principal | None, host: str) -> Candidates:
+        """What may match a call; remembered by what the answer depends on."""
+        groups = principal.groups if principal else None
+        # Of the host only this matters here: which one it is if a rule names it, and whether it is one of AWS's.
+        where = host if host in self._hosts else call.aws or host.endswith(AWS_SUFFIXES)
+        key = (call.aws, call.operation is None, call.actions, groups, where)
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            found = self._known[key] = self._find(call, principal, host)
+        return found
+
+    def _numbers(self, call: Call) -> list[int]:
+        if call.operation is None or not call.actions:
+            return list(range(len(self._rules)))
+        found = set(self._any)
+        for action in call.actions:
+            name = action.name.lower()
+            found.update(self._named.get(name, ()), self._services.get(name.partition(":")[0], ()))
+        return sorted(found)
+
+    def _find(self, call: Call, principal: Principal | None, host: str) -> Candidates:
+        facts = Facts(principal, call, _NOTHING)
+        found: dict[str, list[Candidate]] = {"deny": [], "approve": [], "allow": []}
+        for number in self._numbers(call):
+            rule = self._rules[number]
+            standing = eligible(rule, call, host)
+            if standing == "no":
+                continue
+            settled = [each for each in rule.conditions if isinstance(each, Actions | Groups)]
+            if all(judge(each.hits(facts), rule.effect == "allow") for each in settled):
+                rest = tuple(each for each in rule.conditions if not isinstance(each, Actions | Groups))
+                found[rule.effect].append(Candidate(rule, rest, standing == "loose"))
+        return Candidates(tuple(found["deny"]), tuple(found["approve"]), tuple(found["allow"]))
