@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .credentials.vault import Lease
     from .errors import Refusal
+    from .proof import Proof
 
 
 @dataclass(slots=True)
@@ -45,6 +46,7 @@ class Access:
     decision: Decision | None = None
     approval_id: str = ""
     lease: Lease | None = None
+    wired: bool = False  # its stream is the wire's
     internal: bool = False  # for flowwarden.internal, answered by the gateway itself
     refusal: Refusal | None = None
     intent: int | None = None  # sequence number of the intent record
@@ -53,6 +55,7 @@ class Access:
     notes: list[str] = field(default_factory=list)
     raw_answer: bytes | None = field(default=None, repr=False)  # the answer before swap and mask; never on the flow
     gone: asyncio.Event | None = None  # set when the client left
+    proof: Proof | None = field(default=None, repr=False)
     store: dict[str, Any] = field(default_factory=dict, repr=False)  # a station's own things, by its name
 
 
@@ -66,6 +69,11 @@ def of(flow: http.HTTPFlow) -> Access:
     if found is None:
         found = _accesses[flow] = Access(id=flow.id)
     return found
+
+
+def known() -> WeakKeyDictionary[http.HTTPFlow, Access]:
+    """Every flow that is under way."""
+    return _accesses
 
 
 def tunnel(client: connection.Client) -> Tunnel:

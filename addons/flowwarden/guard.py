@@ -1,0 +1,370 @@
+"""The one place where an exception becomes a refusal: dispatch of hooks, stream callables, and the wire's Gate.
+
+mitmproxy logs an exception in a hook and forwards the flow. So stations are not mitmproxy addons one by one: `Guard` is
+the only addon, it calls the stations' hooks in the order of `chain.py`, and whatever one of them raises is a refusal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from mitmproxy import connection, http, tls
+from mitmproxy.proxy import layer, server_hooks
+
+from . import access, proof, wire
+from . import refusal as refusals
+from .errors import FlowwardenError, Refusal, StoreError
+
+log = logging.getLogger("flowwarden")
+
+Hook = Callable[..., Any]
+Stream = Callable[[bytes], Iterable[bytes] | bytes]
+
+
+class Station:
+    """Base of the stations. Hooks are mitmproxy's, by name; a station that has none of a name is not asked."""
+
+    name = ""
+
+
+class Signer(Station):
+    """The station that answers the wire when a request leaves."""
+
+    def sign(self, flow: http.HTTPFlow) -> http.Request:
+        raise NotImplementedError
+
+    def dial(self, flow: http.HTTPFlow) -> tuple[tuple[str, int], bool]:
+        raise NotImplementedError
+
+
+def unavailable(station: str, crash: BaseException) -> Refusal:
+    """The refusal for a station that failed. The agent reads which station; the log has the rest."""
+    if isinstance(crash, Refusal):
+        crash.station = crash.station or station
+        return crash
+    if isinstance(crash, StoreError):
+        return Refusal(
+            f"the gateway cannot record: {crash.message}", status=503, code="ServiceUnavailable", station=station
+        )
+    if isinstance(crash, FlowwardenError):
+        return Refusal(crash.message, status=503, code="ServiceUnavailable", station=station)
+    log.error("station %s failed: %s", station, type(crash).__name__, exc_info=crash)
+    why = f"the gateway's station {station!r} failed; nothing was let through"
+    return Refusal(why, status=503, code="ServiceUnavailable", station=station)
+
+
+class Guard:
+    """The chain as one mitmproxy addon, and the wire's Gate."""
+
+    def __init__(self, stations: Sequence[Station], *, body_limit: int) -> None:
+        self.stations = tuple(stations)
+        self.body_limit = body_limit
+        self.table: dict[str, tuple[tuple[Station, Hook], ...]] = {}
+        self.live: set[str] = set()
+        self.idle = asyncio.Event()
+        self.idle.set()
+        signers = [station for station in self.stations if isinstance(station, Signer)]
+        self.signer = signers[0] if len(signers) == 1 else None
+        for event in _EVENTS:
+            found = [(station, getattr(station, event)) for station in self.stations if hasattr(station, event)]
+            self.table[event] = tuple(found)
+
+    # -- connections ----------------------------------------------------------------------------------------------
+
+    async def client_connected(self, client: connection.Client) -> None:
+        try:
+            await self._call("client_connected", client)
+        except Exception as crash:
+            client.error = unavailable("connect", crash).message
+
+    async def client_disconnected(self, client: connection.Client) -> None:
+        await self._note("client_disconnected", client)
+
+    async def http_connect(self, flow: http.HTTPFlow) -> None:
+        try:
+            await self._call("http_connect", flow)
+        except Exception as crash:
+            why = unavailable("connect", crash)
+            headers = {"content-type": "text/plain", "x-flowwarden-station": why.station}
+            if why.status == 407:
+                headers["proxy-authenticate"] = 'Basic realm="flowwarden"'
+            flow.response = http.Response.make(why.status, why.message + "\n", headers)
+            access.of(flow).refusal = why
+            await self._note("tunnel_refused", flow)
+
+    async def tls_clienthello(self, data: tls.ClientHelloData) -> None:
+        try:
+            await self._call("tls_clienthello", data)
+        except Exception as crash:
+            access.tunnel(data.context.client).refused = unavailable("connect", crash).message
+
+    def next_layer(self, data: layer.NextLayer) -> None:
+        try:
+            known = wire.install(data, self)
+        except Exception as crash:
+            unavailable("wire", crash)
+            data.layer = wire.ClosedLayer(data.context)
+            known = False
+        if not known:
+            for _station, hook in self.table["layer_refused"]:
+                hook(data.context)
+
+    async def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
+        try:
+            await self._call("server_connect", data)
+        except Exception as crash:
+            data.server.error = unavailable("connect", crash).message
+
+    async def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
+        await self._note("server_connected", data)
+
+    async def server_connect_error(self, data: server_hooks.ServerConnectionHookData) -> None:
+        await self._note("server_connect_error", data)
+
+    # -- flows ----------------------------------------------------------------------------------------------------
+
+    async def requestheaders(self, flow: http.HTTPFlow) -> None:
+        self.live.add(flow.id)
+        self.idle.clear()
+        if flow.error is None:
+            await self._judge("requestheaders", flow)
+
+    async def request(self, flow: http.HTTPFlow) -> None:
+        await self._judge("request", flow)
+
+    async def _judge(self, event: str, flow: http.HTTPFlow) -> None:
+        """Asks the request stations in order; the first refusal ends it."""
+        owner = access.of(flow)
+        for station, hook in self.table[event]:
+            if owner.refusal is not None or flow.response is not None:
+                break
+            try:
+                made = hook(flow)
+                if made is not None:
+                    await made
+            except asyncio.CancelledError:
+                self.answer(flow, unavailable(station.name, RuntimeError("cancelled")))
+                raise
+            except BaseException as crash:
+                self._refuse_request(flow, unavailable(station.name, crash))
+        if flow.response is not None and event == "requestheaders":
+            flow.request.stream = True  # the wire then answers on the head
+
+    def _refuse_request(self, flow: http.HTTPFlow, why: Refusal) -> None:
+        owner = access.of(flow)
+        if callable(flow.request.stream):
+            owner.refusal = why  # the body is on its way: the wire asks for the verdict and cuts
+        else:
+            self.answer(flow, why)
+
+    async def responseheaders(self, flow: http.HTTPFlow) -> None:
+        if flow.response is proof.of(flow).own_answer:
+            return
+        for station, hook in self.table["responseheaders"]:
+            try:
+                made = hook(flow)
+                if made is not None:
+                    await made
+            except BaseException as crash:
+                access.of(flow).refusal = unavailable(station.name, crash)
+                if isinstance(crash, asyncio.CancelledError):
+                    raise
+                return
+
+    async def response(self, flow: http.HTTPFlow) -> None:
+        """Swap, mask, record. A failure of the first two is recorded as the refusal that the agent gets."""
+        for station, hook in self.table["response"]:
+            own = flow.response is proof.of(flow).own_answer
+            owner = access.of(flow)
+            if station.name != "record" and (own or owner.refusal is not None):
+                continue
+            try:
+                made = hook(flow)
+                if made is not None:
+                    await made
+            except BaseException as crash:
+                why = unavailable(station.name, crash)
+                owner.refusal = owner.refusal or why
+                if station.name != "record" and not callable(flow.response.stream if flow.response else None):
+                    self.answer(flow, why)
+                if isinstance(crash, asyncio.CancelledError):
+                    raise
+        self._done(flow)
+
+    async def error(self, flow: http.HTTPFlow) -> None:
+        await self._note("error", flow)
+        self._done(flow)
+
+    async def websocket_message(self, flow: http.HTTPFlow) -> None:
+        try:
+            await self._call("websocket_message", flow)
+        except Exception as crash:
+            unavailable("record", crash)
+            assert flow.websocket is not None
+            flow.websocket.messages[-1].drop()
+            flow.client_conn.error = "refused"
+
+    async def websocket_end(self, flow: http.HTTPFlow) -> None:
+        await self._note("websocket_end", flow)
+
+    # -- the wire's Gate ------------------------------------------------------------------------------------------
+
+    def began(self, flow: http.HTTPFlow, credential: str) -> None:
+        owner = access.of(flow)
+        owner.credential = credential
+        owner.wired = True
+        owner.gone = asyncio.Event()
+
+    def seal(self, flow: http.HTTPFlow) -> None:
+        owner = access.of(flow)
+        if owner.refusal is not None:
+            raise owner.refusal
+        if not owner.wired or self.signer is None:
+            raise Refusal(
+                "this request did not come through the wire", status=502, code="GatewayRefused", station="seal"
+            )
+        proof.seal(flow)
+
+    def sign(self, flow: http.HTTPFlow) -> http.Request:
+        assert self.signer is not None
+        try:
+            return self.signer.sign(flow)
+        except Exception as crash:
+            raise unavailable("sign", crash) from None
+
+    def dial(self, flow: http.HTTPFlow) -> tuple[tuple[str, int], bool]:
+        assert self.signer is not None
+        try:
+            return self.signer.dial(flow)
+        except Exception as crash:
+            raise unavailable("sign", crash) from None
+
+    def verdict(self, flow: http.HTTPFlow) -> Refusal | None:
+        return access.of(flow).refusal
+
+    def answer(self, flow: http.HTTPFlow, refusal: Refusal) -> http.Response:
+        owner = access.of(flow)
+        owner.refusal = refusal
+        try:
+            status, headers, body = refusals.render(refusal, owner.call, owner.request, str(uuid.uuid4()))
+        except Exception as crash:
+            unavailable("refusal", crash)
+            status, headers, body = (
+                refusal.status,
+                ((b"content-type", b"text/plain"),),
+                refusal.message.encode("utf-8", "replace"),
+            )
+        return self.own_answer(flow, http.Response.make(status, body, http.Headers(headers)))
+
+    @staticmethod
+    def own_answer(flow: http.HTTPFlow, response: http.Response) -> http.Response:
+        """Makes an answer of the gateway's own the flow's answer."""
+        flow.response = response
+        proof.of(flow).own_answer = response
+        return response
+
+    def may_release(self, flow: http.HTTPFlow) -> bool:
+        own = flow.response is not None and proof.of(flow).own_answer is flow.response
+        return own or (access.of(flow).refusal is None and proof.may_release(flow))
+
+    def may_stream(self, flow: http.HTTPFlow) -> bool:
+        return flow.response is not None and flow.response.stream is proof.of(flow).response_stream
+
+    def may_upgrade(self, flow: http.HTTPFlow) -> bool:
+        decision = access.of(flow).decision
+        return decision is not None and decision.websocket
+
+    def keep_answer(self, flow: http.HTTPFlow, body: bytes) -> None:
+        access.of(flow).raw_answer = body
+        assert flow.response is not None
+        flow.response.data.content = None
+
+    def left(self, flow: http.HTTPFlow) -> None:
+        gone = access.of(flow).gone
+        if gone is not None:
+            gone.set()
+
+    # -- plumbing -------------------------------------------------------------------------------------------------
+
+    async def _call(self, event: str, *args: Any) -> None:
+        for _station, hook in self.table[event]:
+            made = hook(*args)
+            if inspect.isawaitable(made):
+                await made
+
+    async def _note(self, event: str, *args: Any) -> None:
+        """For events where it is too late to refuse: every station is told, whatever another raises."""
+        for station, hook in self.table[event]:
+            try:
+                made = hook(*args)
+                if inspect.isawaitable(made):
+                    await made
+            except Exception as crash:
+                unavailable(station.name, crash)
+
+    def _done(self, flow: http.HTTPFlow) -> None:
+        self.live.discard(flow.id)
+        if not self.live:
+            self.idle.set()
+
+
+_EVENTS = (
+    "client_connected",
+    "client_disconnected",
+    "http_connect",
+    "tunnel_refused",
+    "layer_refused",
+    "tls_clienthello",
+    "server_connect",
+    "server_connected",
+    "server_connect_error",
+    "requestheaders",
+    "request",
+    "responseheaders",
+    "response",
+    "error",
+    "websocket_message",
+    "websocket_end",
+)
+
+
+def guarded(
+    station: str, stream: Callable[[bytes], bytes], on_failure: Callable[[Refusal], None]
+) -> Callable[[bytes], bytes]:
+    """A stream callable that latches: after its first failure it emits nothing more and keeps raising.
+
+    The wire turns what it raises into a cut on both sides.
+    """
+    failed: list[Refusal] = []
+
+    def run(data: bytes) -> bytes:
+        if failed:
+            raise failed[0]
+        try:
+            return stream(data)
+        except BaseException as crash:
+            failed.append(unavailable(station, crash))
+            on_failure(failed[0])
+            raise failed[0] from None
+
+    return run
+
+
+def stream_request(flow: http.HTTPFlow, station: str, stream: Callable[[bytes], bytes]) -> None:
+    """Lets a request's body stream through a callable of the gateway's own."""
+    run = guarded(station, stream, lambda why: setattr(access.of(flow), "refusal", why))
+    proof.of(flow).request_stream = run
+    flow.request.stream = run
+
+
+def stream_response(flow: http.HTTPFlow, station: str, stream: Callable[[bytes], bytes]) -> None:
+    """Lets an answer's body stream through a callable of the gateway's own."""
+    assert flow.response is not None
+    run = guarded(station, stream, lambda why: setattr(access.of(flow), "refusal", why))
+    proof.of(flow).response_stream = run
+    flow.response.stream = run
