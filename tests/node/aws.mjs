@@ -1,0 +1,40 @@
+// Reads a JSON list of calls on standard input, makes them one after the other, prints a JSON list of their answers.
+// A call: {"client": "S3", "command": "PutObject", "input": {...}, "bodyBase64": "...", "sha256": true}
+import * as dynamodb from "@aws-sdk/client-dynamodb";
+import * as s3 from "@aws-sdk/client-s3";
+import * as sts from "@aws-sdk/client-sts";
+import { NodeHttpHandler } from "@smithy/node-http-handler";
+import { HttpsProxyAgent } from "https-proxy-agent";
+import { readFileSync } from "node:fs";
+
+const modules = { S3: s3, STS: sts, DynamoDB: dynamodb };
+const env = process.env;
+// The SDK does not look at HTTPS_PROXY; NODE_EXTRA_CA_CERTS is read by Node itself.
+const agent = env.HTTPS_PROXY ? new HttpsProxyAgent(env.HTTPS_PROXY) : undefined;
+const settings = {
+  region: env.AWS_REGION,
+  maxAttempts: 1,
+  requestHandler: new NodeHttpHandler({ httpsAgent: agent, requestTimeout: 30_000, connectionTimeout: 10_000 }),
+  ...(env.TEST_ENDPOINT ? { endpoint: env.TEST_ENDPOINT, forcePathStyle: true } : {}),
+};
+const clients = {};
+
+async function one({ client, command, input, bodyBase64 }) {
+  const library = modules[client];
+  clients[client] ??= new library[`${client}Client`](settings);
+  const parameters = { ...input, ...(bodyBase64 === undefined ? {} : { Body: Buffer.from(bodyBase64, "base64") }) };
+  try {
+    const answer = await clients[client].send(new library[`${command}Command`](parameters));
+    const { $metadata: metadata, Body: body, ...rest } = answer;
+    const bytes = body ? Buffer.from(await body.transformToByteArray()).toString("base64") : undefined;
+    return { ok: true, status: metadata.httpStatusCode, bodyBase64: bytes, ...rest };
+  } catch (error) {
+    const status = error.$metadata?.httpStatusCode;
+    return { ok: false, status, name: error.name, code: error.Code ?? error.code, message: error.message };
+  }
+}
+
+const answers = [];
+for (const call of JSON.parse(readFileSync(0, "utf8"))) answers.push(await one(call));
+process.stdout.write(JSON.stringify(answers));
+process.exit(0);
