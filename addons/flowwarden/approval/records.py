@@ -1,0 +1,90 @@
+"""How a question lies in state.db, and what of it is told to whom."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ..types import Approval, ApprovalTerms
+
+_SETS = ("approver_groups", "approver_principals")
+
+
+def terms_json(terms: ApprovalTerms) -> dict[str, Any]:
+    return {**asdict(terms), **{name: sorted(getattr(terms, name)) for name in _SETS}}
+
+
+def terms_from(data: Mapping[str, Any]) -> ApprovalTerms:
+    return ApprovalTerms(**{**data, **{name: frozenset(data[name]) for name in _SETS}})
+
+
+def approval_from(row: sqlite3.Row, answers: Sequence[sqlite3.Row]) -> Approval:
+    return Approval(
+        id=row["id"],
+        state=row["state"],
+        digest=row["digest"],
+        session=row["session"],
+        summary=json.loads(row["summary"]),
+        terms=terms_from(json.loads(row["terms"])),
+        asked=row["asked"],
+        expires=row["expires"],
+        answers=tuple(
+            {
+                "issuer": answer["issuer"],
+                "subject": answer["subject"],
+                "name": answer["name"],
+                "approve": bool(answer["approve"]),
+                "reason": answer["reason"],
+                "at": answer["at"],
+            }
+            for answer in answers
+        ),
+        reason=row["reason"] or "",
+    )
+
+
+def approval_json(approval: Approval, requester: Mapping[str, Any], until: float | None) -> dict[str, Any]:
+    """All of a question, for approvers. `until` is when its grant ends, POSIX seconds; None while there is none."""
+    return {
+        "id": approval.id,
+        "state": approval.state,
+        "digest": approval.digest,
+        "session": approval.session,
+        "requester": dict(requester),
+        "summary": dict(approval.summary),
+        "terms": terms_json(approval.terms),
+        "asked": approval.asked,
+        "expires": approval.expires,
+        "until": until,
+        "answers": [dict(answer) for answer in approval.answers],
+        "reason": approval.reason,
+    }
+
+
+def topic(digest: str, terms: ApprovalTerms, summary: Mapping[str, Any]) -> str:
+    """What a grant covers, and so what a second request joins by: the request, the operation, or the rules' actions."""
+    if terms.scope == "operation":
+        return operation_topic(
+            str(summary.get("operation", "")),
+            summary.get("resources") or (),
+            str(summary.get("region", "")),
+            str(summary.get("account", "")),
+        ) or ("request:" + digest)
+    if terms.scope == "session" and summary.get("rules"):
+        return rules_topic(summary["rules"], str(summary.get("rules_digest", "")))
+    return "request:" + digest
+
+
+def operation_topic(operation: str, resources: Sequence[str | None], region: str, account: str) -> str:
+    """Empty where the operation or a resource is not known: then nothing but the request itself can be granted."""
+    if not operation or not resources or any(not resource for resource in resources):
+        return ""
+    return "operation:" + json.dumps([operation, sorted(set(map(str, resources))), region, account])
+
+
+def rules_topic(rules: Sequence[str], rules_digest: str) -> str:
+    """One set of rules in one wording: a grant under a rule ends when the rules change."""
+    return "rules:" + json.dumps([sorted(set(rules)), rules_digest])

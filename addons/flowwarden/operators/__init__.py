@@ -1,0 +1,1 @@
+"""What people and agents can ask of the gateway itself: the operators' listener and flowwarden.internal."""

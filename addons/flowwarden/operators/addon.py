@@ -1,0 +1,42 @@
+"""flowwarden.internal: what the agent's side asks of the gateway itself, through the proxy only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mitmproxy import http
+
+from .. import access, proof
+from ..errors import Refusal
+from ..guard import Station
+from . import internal
+
+if TYPE_CHECKING:
+    from ..services import Services
+
+_LIMIT = 64 * 1024
+
+
+class Internal(Station):
+    """Answers at once; the call goes nowhere."""
+
+    name = "internal"
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        length = flow.request.headers.get("content-length", "0")
+        if access.of(flow).internal and length.isdigit() and int(length) > _LIMIT:
+            raise Refusal(f"at most {_LIMIT} bytes are read here", status=413, code="RequestEntityTooLarge", station=self.name)
+
+    async def request(self, flow: http.HTTPFlow) -> None:
+        owner = access.of(flow)
+        if not owner.internal:
+            return
+        request = flow.request
+        status, headers, body = await internal.answer(
+            self.services.operators, request.method, request.path, request.headers.fields, request.content or b"", owner.credential
+        )
+        response = http.Response.make(status, body, http.Headers(headers))
+        flow.response = proof.of(flow).own_answer = response

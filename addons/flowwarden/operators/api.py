@@ -1,0 +1,261 @@
+"""The operators' listener: sessions, approvals, health and metrics as JSON; a bearer token on every path but health."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import tornado.httpserver
+import tornado.netutil
+import tornado.web
+
+from ..approval.who import refuse_approver
+from ..errors import ConfigError, FlowwardenError, Refusal, TokenError
+from ..identity.tokens import VerifiedToken
+from ..types import Approval
+from .services import Services, session_json
+
+MAX_BODY = 64 * 1024
+_log = logging.getLogger(__name__)
+
+
+class Handler(tornado.web.RequestHandler):
+    """Signs the caller in before anything else; errors are JSON, `{"error": {"code", "message"}}`."""
+
+    needs: tuple[str, ...] = ("viewer", "admin")  # any one of them; empty: any good token
+    services: Services
+    who: VerifiedToken
+
+    def initialize(self, services: Services) -> None:
+        self.services = services
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+    async def prepare(self) -> None:
+        self.who = await self.sign_in()
+        if self.needs and not any(self.services.has_role(role, self.who.principal) for role in self.needs):
+            raise Refusal(f"this needs the role {' or '.join(self.needs)}", status=403, code="AccessDenied")
+
+    async def sign_in(self) -> VerifiedToken:
+        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise TokenError("this needs an OIDC token (Authorization: Bearer …)", hint="Try `flowwarden login`.")
+        return await self.services.operator(token.strip())
+
+    def json_body(self) -> dict[str, Any]:
+        """The request's JSON object; Refusal (400, 415) for anything else."""
+        if self.request.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
+            raise Refusal("the body has to be application/json", status=415, code="UnsupportedMediaType")
+        try:
+            found = json.loads(self.request.body)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise Refusal("the body has to be a JSON object", status=400, code="ValidationException")
+        return found
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None))[1]
+        code, message = "InternalError", "something went wrong here; the gateway's log says what"
+        if isinstance(error, TokenError):
+            status_code, code, message = 401, error.code, str(error)
+            self.set_header("WWW-Authenticate", 'Bearer realm="flowwarden"')
+        elif isinstance(error, Refusal):
+            status_code, code, message = error.status, error.code, str(error)
+        elif isinstance(error, FlowwardenError):
+            status_code, code, message = 503, "ServiceUnavailable", error.message
+        elif status_code < 500:
+            code, message = "InvalidRequest", self._reason
+        self.set_status(status_code)
+        self.finish({"error": {"code": code, "message": message}})
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        if not isinstance(value, FlowwardenError | tornado.web.HTTPError):
+            _log.error("%s %s failed", self.request.method, self.request.path, exc_info=(typ, value, tb))
+
+
+class Health(Handler):
+    async def prepare(self) -> None:
+        return None
+
+    def get(self) -> None:
+        health = dict(self.services.health())
+        self.set_status(200 if health.get("ready") else 503)
+        self.finish({**health, "version": self.services.version})
+
+
+class Metrics(Handler):
+    def get(self) -> None:
+        self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        self.finish(self.services.metrics())
+
+
+class Whoami(Handler):
+    needs = ()
+
+    def get(self) -> None:
+        roles = [role for role in self.services.roles if self.services.has_role(role, self.who.principal)]
+        self.finish({"principal": self.who.principal.as_json(), "roles": roles, "expires": self.who.expires})
+
+
+class Sessions(Handler):
+    def get(self) -> None:
+        everything = self.get_query_argument("all", "") in ("1", "true")
+        self.finish({"sessions": [session_json(s) for s in self.services.sessions.list(all=everything)]})
+
+
+class OneSession(Handler):
+    async def prepare(self) -> None:
+        if self.request.method == "DELETE":
+            self.needs = ("admin",)
+        await super().prepare()
+
+    def get(self, session_id: str) -> None:
+        found = self.services.sessions.get(session_id)
+        if found is None:
+            raise Refusal("there is no such session", status=404, code="ResourceNotFoundException")
+        self.finish(session_json(found))
+
+    def delete(self, session_id: str) -> None:
+        """`?principal=1` ends all of the principal's sessions and revokes every token issued to it so far."""
+        found = self.services.sessions.get(session_id)
+        if found is None:
+            raise Refusal("there is no such session", status=404, code="ResourceNotFoundException")
+        reason = f"ended by {self.who.principal.name or self.who.subject}"
+        who = found.principal
+        if self.get_query_argument("principal", "") in ("1", "true"):
+            self.services.sessions.revoke_principal(who.issuer, who.subject, reason)
+        ended = self.services.sessions.end(session_id, reason)
+        self.finish(session_json(ended or found))
+
+
+class ApprovalHandler(Handler):
+    """Whoever may answer a question may see it; viewers and administrators see all."""
+
+    needs = ()
+
+    def may_see(self, approval: Approval) -> bool:
+        roles = ("viewer", "admin", "approver")
+        return any(self.services.has_role(role, self.who.principal) for role in roles) or not self.why_not(approval)
+
+    def why_not(self, approval: Approval) -> str:
+        """Why the caller may not answer; empty if it may."""
+        approvals = self.services.approvals
+        try:
+            refuse_approver(
+                approvals.requester(approval.id),
+                self.who.principal,
+                approval.terms,
+                token_id=self.who.token_id,
+                session_tokens=approvals.tokens_of(approval.session),
+                default_groups=approvals.default_groups,
+            )
+        except Refusal as refusal:
+            return str(refusal)
+        return ""
+
+    def told(self, approval: Approval) -> dict[str, Any]:
+        why_not = self.why_not(approval)
+        return {**self.services.approvals.as_json(approval.id), "may_answer": not why_not, "why_not": why_not}
+
+    def one(self, approval_id: str) -> Approval:
+        """404 for what does not exist and for what the caller may not see alike."""
+        found = self.services.approvals.find(approval_id)
+        if found is None or not self.may_see(found):
+            raise Refusal("there is no such approval", status=404, code="ResourceNotFoundException")
+        return found
+
+
+class Approvals(ApprovalHandler):
+    def get(self) -> None:
+        state = self.get_query_argument("state", "")
+        self.services.approvals.expire()
+        found = self.services.approvals.list(state or None)
+        self.finish({"approvals": [self.told(approval) for approval in found if self.may_see(approval)]})
+
+
+class OneApproval(ApprovalHandler):
+    def get(self, approval_id: str) -> None:
+        self.services.approvals.expire()
+        approval = self.one(approval_id)
+        self.services.approvals.viewed(approval.id, self.who.principal)
+        self.finish(self.told(approval))
+
+
+class AnswerApproval(ApprovalHandler):
+    def post(self, approval_id: str) -> None:
+        approval = self.one(approval_id)
+        body = self.json_body()
+        approve, reason = body.get("approve"), body.get("reason", "")
+        if not isinstance(approve, bool) or not isinstance(reason, str) or set(body) - {"approve", "reason"}:
+            raise Refusal(
+                'the body has to be {"approve": true or false, "reason": text}', status=400, code="ValidationException"
+            )
+        self.services.approvals.answer(approval.id, self.who.principal, approve, reason, token_id=self.who.token_id)
+        self.finish(self.told(self.services.approvals.get(approval.id)))
+
+
+class RevokeApproval(ApprovalHandler):
+    """Taking back only ever closes: those who could answer may, and administrators."""
+
+    def post(self, approval_id: str) -> None:
+        approval = self.one(approval_id)
+        reason = self.json_body().get("reason", "") if self.request.body else ""
+        if not self.services.has_role("admin", self.who.principal) and (why_not := self.why_not(approval)):
+            raise Refusal(why_not, status=403, code="AccessDenied")
+        if not isinstance(reason, str):
+            raise Refusal("'reason' has to be text", status=400, code="ValidationException")
+        self.services.approvals.revoke(approval.id, self.who.principal, reason)
+        self.finish(self.told(self.services.approvals.get(approval.id)))
+
+
+class Nothing(Handler):
+    needs = ()
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        raise Refusal("there is nothing here", status=404, code="NotFound")
+
+
+def make_app(services: Services) -> tornado.web.Application:
+    """The listener's application; `services.attach()` is the caller's business."""
+    own = {"services": services}
+    one = r"([A-Za-z0-9-]{1,64})"
+    return tornado.web.Application(
+        [
+            (r"/health", Health, own),
+            (r"/metrics", Metrics, own),
+            (r"/whoami", Whoami, own),
+            (r"/sessions", Sessions, own),
+            (rf"/sessions/{one}", OneSession, own),
+            (r"/approvals", Approvals, own),
+            (rf"/approvals/{one}", OneApproval, own),
+            (rf"/approvals/{one}/answer", AnswerApproval, own),
+            (rf"/approvals/{one}/revoke", RevokeApproval, own),
+        ],
+        default_handler_class=Nothing,
+        default_handler_args=own,
+        log_function=lambda _handler: None,
+    )
+
+
+def serve(services: Services, listen: str) -> tornado.httpserver.HTTPServer:
+    """Listens on `host:port` (port 0: any); ConfigError if that cannot be done."""
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"warden_admin_listen: {listen!r} is not host:port", "For example 127.0.0.1:8082.")
+    server = tornado.httpserver.HTTPServer(
+        make_app(services), max_body_size=MAX_BODY, max_header_size=32 * 1024, idle_connection_timeout=300
+    )
+    try:
+        server.add_sockets(tornado.netutil.bind_sockets(int(port), host.strip("[]")))
+    except OSError as error:
+        raise ConfigError(
+            f"warden_admin_listen: {listen} cannot be listened on: {error.strerror or error}",
+            "Stop what uses the port, or choose another.",
+        ) from None
+    return server

@@ -1,0 +1,1 @@
+"""One principal's stay at the gateway: handles, phantom credentials, renewal, revocation."""

@@ -1,0 +1,88 @@
+"""state/state.db: what must survive a restart. One connection for each user of it, every commit on disk (FULL)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+from ..errors import StoreError
+
+BUSY = 5.0  # seconds to wait for another writer
+
+
+class StateDB:
+    """A thread-safe connection to state.db, with its migrations applied."""
+
+    def __init__(self, state: Path, migrations: Migrations) -> None:
+        self.path = state / "state.db"
+        self.lock = threading.RLock()
+        try:
+            private_folder(state)
+            private_file(self.path)
+            self._conn = sqlite3.connect(self.path, timeout=BUSY, check_same_thread=False)
+            self._conn.row_factory = sqlite3.Row
+            self._conn.execute("PRAGMA journal_mode=WAL")
+            self._conn.execute("PRAGMA synchronous=FULL")  # survives power loss, also under WAL
+            self._conn.execute("PRAGMA secure_delete=ON")
+            self._db = Database(self._conn, execute_plugins=False)
+            migrations.apply(self._db)
+        except (OSError, sqlite3.Error) as error:
+            raise self._broken(error) from None
+
+    def _broken(self, error: Exception) -> StoreError:
+        return StoreError(f"{self.path} cannot be used: {error}", "Check that the folder is writable and not full.")
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Database]:
+        """One transaction, begun as a writer: on disk when the block is left, undone if it raises."""
+        with self.lock:
+            try:
+                self._conn.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                except BaseException:
+                    self._conn.rollback()
+                    raise
+                self._conn.commit()
+            except sqlite3.Error as error:
+                if self._conn.in_transaction:
+                    self._conn.rollback()
+                raise self._broken(error) from None
+
+    def rows(self, sql: str, arguments: tuple[object, ...] = ()) -> list[sqlite3.Row]:
+        with self.lock:
+            try:
+                return self._conn.execute(sql, arguments).fetchall()
+            except sqlite3.Error as error:
+                raise self._broken(error) from None
+
+    def close(self) -> None:
+        with self.lock:
+            self._conn.close()
+
+
+def private_folder(path: Path) -> None:
+    """Makes a folder that nobody else can enter (0700)."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.chmod(0o700)
+
+
+def private_file(path: Path, content: bytes = b"") -> None:
+    """Makes a file that nobody else can read (0600), complete or not at all; one that exists keeps its content."""
+    if not path.exists():
+        draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
+    path.chmod(0o600)
