@@ -1,0 +1,122 @@
+"""Fills the ARN formats of an action from parameters, account and region.
+
+What cannot be filled is None: it matches deny and approve, and never allows.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+_ENDINGS = ("withpath", "identifier", "resourceid", "name", "arn", "id")
+_LIMIT = 10_000  # values looked at in one request
+
+Formats = Iterable[tuple[str, bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What an ARN needs beside the parameters."""
+
+    partition: str
+    region: str
+    account: str
+
+
+def fill(formats: Formats, params: Mapping[str, Any], context: Context) -> list[str | None]:
+    """The ARNs of one action: `["*"]` for an action without resource types, None for what cannot be filled."""
+    formats = tuple(formats)
+    if not formats:
+        return ["*"]
+    values = gather(params)
+    found: list[str | None] = []
+    unknown = False
+    for template, required in formats:
+        filled = _fill_one(template, values, context) if template else []
+        found.extend(filled)
+        unknown = unknown or (required and not filled)
+    if not found or unknown:
+        found.append(None)
+    return list(dict.fromkeys(found))
+
+
+def gather(params: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Every text below the parameters, by the simplified name of its member."""
+    found: dict[str, list[str]] = {}
+    pending: list[tuple[str, Any, int]] = [(name, value, 0) for name, value in params.items()]
+    seen = 0
+    while pending and seen < _LIMIT:
+        name, value, depth = pending.pop()
+        seen += 1
+        if isinstance(value, str):
+            key = simplify(name)
+            if depth == 0 or key not in _VAGUE:
+                found.setdefault(key, []).append(value)
+        elif isinstance(value, Mapping):
+            pending.extend((str(inner), item, depth + 1) for inner, item in value.items())
+        elif isinstance(value, list | tuple):
+            pending.extend((name, item, depth) for item in value)
+    return found
+
+
+_VAGUE = {"", "name", "key", "value", "id", "type", "values"}
+
+
+@functools.lru_cache(8192)
+def simplify(name: str) -> str:
+    """`InstanceIds`, `InstanceId`, `${InstanceId}` and `DBInstanceIdentifier`, `${DbInstanceName}` come to one spelling."""
+    text = re.sub(r"[^a-z0-9]", "", name.lower())
+    changed = True
+    while changed:
+        changed = False
+        for ending in (*_ENDINGS, "list", "s"):
+            if text.endswith(ending) and len(text) > len(ending) + 1:
+                text, changed = text[: -len(ending)], True
+    return text
+
+
+@functools.lru_cache(8192)
+def _compiled(template: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
+    """A pattern that a whole ARN of this format matches, and the format's own variables."""
+    names = tuple(_VARIABLE.findall(template))
+    text = re.escape(_VARIABLE.sub("\x00", template)).replace("\x00", "(.+)").replace(re.escape("\x00"), "(.+)")
+    own = tuple(name for name in names if name not in {"Partition", "Region", "Account"})
+    return re.compile(text), own
+
+
+def _fill_one(template: str, values: dict[str, list[str]], context: Context) -> list[str]:
+    pattern, own = _compiled(template)
+    if not own:
+        filled = _known(template, context)
+        return [filled] if filled else []
+    candidates = [(name, values.get(simplify(name), ())) for name in own]
+    whole = [
+        value for _, texts in candidates for value in texts if value.startswith("arn:") and pattern.fullmatch(value)
+    ]
+    if whole:
+        return whole
+    base = _known(template, context)
+    if base is None:
+        return []
+    *fixed, (last, texts) = candidates
+    for name, options in fixed:
+        plain = [value for value in options if not value.startswith("arn:")]
+        if len(plain) != 1:
+            return []
+        base = base.replace("${" + name + "}", plain[0], 1)
+    return [base.replace("${" + last + "}", value, 1) for value in texts if not value.startswith("arn:")]
+
+
+def _known(template: str, context: Context) -> str | None:
+    """The format with partition, region and account filled; None where one of them is not known."""
+    text = template.replace("${Partition}", context.partition)
+    for name, value in (("${Region}", context.region), ("${Account}", context.account)):
+        if name in text:
+            if not value:
+                return None
+            text = text.replace(name, value)
+    return text

@@ -1,0 +1,143 @@
+"""Finds the operation of a REST protocol: method and path in a tree, then literals and required members of query and header."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Table = dict[str, Any]
+
+
+class Route:
+    """One operation's way: what its query has to hold, and where its labels are."""
+
+    __slots__ = ("deprecated", "express", "headers", "labels", "literals", "name", "needs", "queries")
+
+    def __init__(self, name: str, spec: Table, shapes: Table) -> None:
+        path, _, query = spec["uri"].partition("?")
+        self.name = name
+        self.deprecated = bool(spec.get("deprecated"))
+        self.express = bool(spec.get("express"))
+        self.labels = [part[1:-1].rstrip("+") for part in path.split("/") if part.startswith("{")]
+        self.literals = {key: value for key, _, value in (piece.partition("=") for piece in query.split("&") if piece)}
+        members = shapes[spec["input"]]["members"] if "input" in spec else {}
+        required = shapes[spec["input"]]["required"] if "input" in spec else ()
+        located = {
+            member: (details.get("location"), details.get("locationName", member))
+            for member, details in members.items()
+        }
+        self.queries = {name for where, name in located.values() if where == "querystring"}
+        self.headers = {name.lower() for where, name in located.values() if where == "header"}
+        wanted = [located[member] for member in required if member in located]
+        self.needs = (
+            tuple(name for where, name in wanted if where == "querystring"),
+            tuple(name.lower() for where, name in wanted if where == "header"),
+        )
+
+    def fits(self, query: Mapping[str, Any]) -> bool:
+        """Whether the query has each literal of the operation's URI."""
+        return all(key in query and (not value or query[key] == [value]) for key, value in self.literals.items())
+
+    def missing(self, query: Mapping[str, Any], has_header: Callable[[str], bool]) -> int:
+        """How many required members of query and header the request lacks."""
+        absent = [name for name in self.needs[0] if name not in query]
+        return len(absent) + sum(not has_header(name) for name in self.needs[1])
+
+    @property
+    def weight(self) -> int:
+        """How specific the operation is among those of its path."""
+        return 10 * len(self.literals) + len(self.needs[0]) + len(self.needs[1])
+
+
+class _Node:
+    __slots__ = ("greedy", "literal", "routes", "variable")
+
+    def __init__(self) -> None:
+        self.literal: dict[str, _Node] = {}
+        self.variable: _Node | None = None
+        self.greedy: dict[tuple[str, ...], list[Route]] = {}
+        self.routes: list[Route] = []
+
+
+Match = tuple[tuple[int, ...], list[Route], list[str]]
+
+
+class Router:
+    """All operations of one service."""
+
+    def __init__(self, operations: Table, shapes: Table) -> None:
+        self._trees: dict[str, _Node] = {}
+        for name, spec in operations.items():
+            self._add(spec["method"], spec["uri"].partition("?")[0], Route(name, spec, shapes))
+
+    def _add(self, method: str, path: str, route: Route) -> None:
+        node = self._trees.setdefault(method, _Node())
+        parts = path.split("/")[1:]
+        for place, part in enumerate(parts):
+            if part.endswith("+}"):
+                node.greedy.setdefault(tuple(parts[place + 1 :]), []).append(route)
+                return
+            if part.startswith("{"):
+                node.variable = node.variable or _Node()
+                node = node.variable
+            else:
+                node = node.literal.setdefault(part, _Node())
+        node.routes.append(route)
+
+    def find(self, method: str, segments: list[str]) -> list[Match]:
+        """All ways that the segments can be read, the most literal first: (rank, routes, values of the labels)."""
+        tree = self._trees.get(method)
+        found: list[Match] = []
+        if tree is not None:
+            _walk(tree, segments, 0, (), [], found)
+            if len(found) > 1:
+                found.sort(key=lambda match: match[0])
+        return found
+
+    def methods(self, segments: list[str]) -> list[str]:
+        """The methods that this path would take."""
+        return [method for method in self._trees if self.find(method, segments)]
+
+
+def _walk(
+    node: _Node, segments: list[str], place: int, rank: tuple[int, ...], values: list[str], found: list[Match]
+) -> None:
+    if place == len(segments):
+        if node.routes:
+            found.append((rank, node.routes, values))
+        return
+    part = segments[place]
+    literal = node.literal.get(part)
+    if literal is not None:
+        _walk(literal, segments, place + 1, (*rank, 0), values, found)
+    if node.variable is not None and part:
+        _walk(node.variable, segments, place + 1, (*rank, 1), [*values, part], found)
+    for tail, routes in node.greedy.items():
+        end = len(segments) - len(tail)
+        if end > place and tuple(segments[end:]) == tail:
+            rest = "/".join(segments[place:end])
+            if rest:
+                found.append(((*rank, 2), routes, [*values, rest]))
+
+
+def choose(
+    matches: list[Match], query: Mapping[str, Any], has_header: Callable[[str], bool], express: bool
+) -> tuple[Route, list[str]] | None:
+    """The one route that fits best, and its labels' values; None where the best ones cannot be told apart.
+
+    The more literal path wins, then the one whose query literals and required members the request has.
+    """
+    for _, routes, values in matches:
+        if len(routes) == 1:
+            if routes[0].fits(query):
+                return routes[0], values
+            continue
+        fitting = [route for route in routes if route.fits(query)]
+        whole = [route for route in fitting if not route.missing(query, has_header)]
+        if not whole:
+            if len(fitting) == 1:
+                return fitting[0], values
+            continue
+        best = max(whole, key=lambda route: (route.weight, route.express == express, not route.deprecated))
+        return best, values
+    return None

@@ -1,0 +1,72 @@
+"""A service as recognition uses it: its operations by target, name, and path, ready to be looked up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..types import Action, BodyMode, Operation
+from .rest import Router
+
+Table = dict[str, Any]
+
+
+class Op:
+    """One operation, with what does not depend on the request worked out beforehand."""
+
+    __slots__ = (
+        "actions", "arns", "body", "express", "headers", "input", "method", "operation", "prefix", "queries", "service",
+        "unsigned", "uri", "when",
+    )  # fmt: skip
+
+    def __init__(self, service: Service, name: str, spec: Table, iam: Table) -> None:
+        self.service = service
+        self.operation = Operation(service.name, name)
+        self.method: str = spec["method"]
+        self.uri: str = spec["uri"]
+        self.body: BodyMode = spec["body"]
+        self.input: str | None = spec.get("input")
+        self.prefix: str = spec.get("prefix", "")
+        self.unsigned: bool = spec.get("unsigned", False)
+        self.express: bool = spec.get("express", False)
+        details = iam["details"]
+        names = iam["operations"][name]
+        self.actions = tuple(Action(action, frozenset(details[action]["levels"])) for action in names)
+        self.arns: tuple[tuple[str, tuple[tuple[str, bool], ...]], ...] = tuple(
+            (action, tuple((arn, required) for arn, required in details[action]["arns"])) for action in names
+        )
+        self.when: list[Table] = iam["when"].get(name, [])
+
+
+class Service:
+    """One service of botocore's, from its table."""
+
+    def __init__(self, table: Table) -> None:
+        self.name: str = table["service"]
+        self.version: str = table["version"]
+        self.protocols: tuple[str, ...] = tuple(table["protocols"])
+        self.json_version: str = table["json_version"]
+        self.target: str = table["target"]
+        self.signing: str = table["signing"]
+        self.shapes: Table = table["shapes"]
+        self.iam: Table = table["iam"]
+        self._specs: Table = table["operations"]
+        self._ops: dict[str, Op] = {}
+        self.rest = next((protocol for protocol in self.protocols if protocol.startswith("rest-")), "")
+        self.form = next((protocol for protocol in self.protocols if protocol in {"query", "ec2"}), "")
+        self.router = Router(self._specs, self.shapes) if self.rest else None
+
+    def op(self, name: str) -> Op | None:
+        """An operation by its exact name."""
+        found = self._ops.get(name)
+        if found is None and name in self._specs:
+            found = self._ops[name] = Op(self, name, self._specs[name], self.iam)
+        return found
+
+    def by_target(self, target: str) -> Op | None:
+        """The operation of an `X-Amz-Target`. Prefixes may hold dots, so it is compared whole."""
+        prefix, _, name = target.rpartition(".")
+        return self.op(name) if prefix == self.target and "json" in self.protocols else None
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._specs)

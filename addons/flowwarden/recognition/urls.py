@@ -1,0 +1,73 @@
+"""Paths and queries of a request target, read once and strictly."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote_to_bytes
+
+from .refuse import refusal
+
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_CONTROL = re.compile(r"[\x00-\x20\x7f-\xff\\]")
+_DOTS = re.compile(r"(?:^|[/\\])\.\.?(?:[/\\;]|$)")
+
+
+def decode(text: str, protocol: str = "", plus: bool = False) -> str:
+    """Percent-decoded UTF-8; a Refusal for a broken escape, bytes that are no UTF-8, or NUL."""
+    if plus:
+        text = text.replace("+", " ")
+    if "%" not in text and text.isascii():
+        return text
+    if _BAD_ESCAPE.search(text):
+        raise refusal("request", protocol, "The request target has a broken percent escape")
+    try:
+        found = unquote_to_bytes(text.encode("latin-1")).decode("utf-8")
+    except UnicodeDecodeError:
+        raise refusal("request", protocol, "The request target is not UTF-8") from None
+    if "\x00" in found:
+        raise refusal("request", protocol, "The request target has a NUL")
+    return found
+
+
+def pairs(query: str, protocol: str = "", plus: bool = True) -> dict[str, list[str]]:
+    """Decoded names and values of a query or form; values of a name in their order. `;` is no separator."""
+    found: dict[str, list[str]] = {}
+    if not query:
+        return found
+    for piece in query.split("&"):
+        if piece:
+            name, _, value = piece.partition("=")
+            found.setdefault(decode(name, protocol, plus), []).append(decode(value, protocol, plus))
+    return found
+
+
+def check_target(target: str, protocol: str = "") -> None:
+    """A Refusal for a target that is not origin-form, has control characters, or a fragment."""
+    if not target.startswith("/"):
+        raise refusal("request", protocol, "The request target has to start with a slash")
+    if _CONTROL.search(target) or "#" in target:
+        raise refusal("request", protocol, "The request target has characters that no AWS SDK sends unescaped")
+
+
+def check_path(path: str, protocol: str, s3: bool) -> None:
+    """A Refusal for a path that decodes to another path: `..`, `.`, `//`, a backslash or NUL, however often encoded.
+
+    S3 keys may hold empty segments; nowhere else does an SDK send one.
+    """
+    if not s3 and "//" in path:
+        raise refusal("request", protocol, "The path has an empty segment")
+    if _DOTS.search(path):
+        raise refusal("request", protocol, "The path has a dot segment")
+    text = path
+    for _ in range(3):
+        if "%" not in text:
+            return
+        text = _loosely_decoded(text)
+        if _DOTS.search(text) or "\x00" in text or "\\" in text:
+            raise refusal("request", protocol, "The path decodes to another path")
+    if "%" in text and not s3:
+        raise refusal("request", protocol, "The path is encoded too often")
+
+
+def _loosely_decoded(text: str) -> str:
+    return unquote_to_bytes(text).decode("latin-1")
