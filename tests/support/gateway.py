@@ -334,6 +334,30 @@ class GatewayProcess:
             "FLOWWARDEN_SESSION": str(found.get("session", found.get("id", ""))),
         }
 
+    # -- the operators' side ---------------------------------------------------------------------------------------
+
+    def operators(self, method: str, path: str, token: str = "", body: Any = None) -> tuple[int, dict[str, Any]]:
+        """A call of the operators' API with an OIDC token."""
+        asked = urllib.request.Request(f"http://127.0.0.1:{self.admin_port}{path}", method=method)
+        if token:
+            asked.add_header("Authorization", f"Bearer {token}")
+        if body is not None:
+            asked.add_header("Content-Type", "application/json")
+            asked.data = json.dumps(body).encode()
+        try:
+            with urllib.request.urlopen(asked, timeout=30) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read() or b"{}")
+
+    def questions(self, token: str, state: str = "open") -> list[dict[str, Any]]:
+        """The approvals in this state, as an approver sees them."""
+        status, answer = self.operators("GET", f"/approvals?state={state}", token)
+        if status != 200:
+            raise AssertionError(f"GET /approvals answered {status}: {answer}")
+        found: list[dict[str, Any]] = answer["approvals"]
+        return found
+
     def run(self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 60) -> Any:
         """Runs another command of `flowwarden` in the gateway's folder."""
         return subprocess.run(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import http.client
 import io
 import json
-import re
 import threading
 import time
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +24,8 @@ from botocore.exceptions import ClientError
 
 from . import sigv4_judge as sigv4
 from .certs import Authority
+from .chunks import chunked_upload
+from .clients import Keys
 from .sigv4_judge import Secret
 from .strict_aws import Seen, StrictAws
 
@@ -289,46 +288,10 @@ def test_awscrt_agrees(aws: StrictAws, service: str, target: str, presigned: boo
 
 
 def chunk_upload(aws: StrictAws, data: bytes, size: int, trailer: bool) -> tuple[dict[str, str], bytes]:
-    """A chunk-signed PutObject: the seed by botocore, the chunks by the text of the S3 API reference."""
     key = aws.new_key()
-    kind = sigv4.SIGNED_CHUNKS_TRAILER if trailer else sigv4.SIGNED_CHUNKS
-    fields = {
-        "Content-Encoding": "aws-chunked",
-        "X-Amz-Decoded-Content-Length": str(len(data)),
-        "X-Amz-Content-SHA256": kind,
-        **({"X-Amz-Trailer": "x-amz-checksum-crc32"} if trailer else {}),
-    }
-    asked = AWSRequest("PUT", f"{aws.url}/bucket/chunked", headers=fields)
-
-    class Seed(S3SigV4Auth):
-        def payload(self, request: AWSRequest) -> str:
-            return kind
-
-    Seed(Credentials(key.key_id, key.secret), "s3", REGION).add_auth(asked)
-    asked.headers.replace_header("X-Amz-Content-SHA256", kind)
-    previous = re.search("Signature=(.*)", asked.headers["Authorization"])[1]  # type: ignore[index]
-    stamp = asked.headers["X-Amz-Date"]
-    scope = f"{stamp[:8]}/{REGION}/s3/aws4_request"
-    signing = SigV4Auth(Credentials(key.key_id, key.secret), "s3", REGION)
-
-    def chain(label: str, *digests: str) -> str:
-        nonlocal previous
-        asked.context["timestamp"] = stamp
-        previous = signing.signature("\n".join([label, stamp, scope, previous, *digests]), asked)
-        return previous
-
-    body = b""
-    for start in [*range(0, len(data), size), len(data)]:
-        chunk = data[start : start + size]
-        signature = chain("AWS4-HMAC-SHA256-PAYLOAD", sigv4.EMPTY, hashlib.sha256(chunk).hexdigest())
-        body += f"{len(chunk):x};chunk-signature={signature}\r\n".encode() + chunk + (b"\r\n" if chunk else b"")
-    if trailer:
-        line = f"x-amz-checksum-crc32:{base64.b64encode(zlib.crc32(data).to_bytes(4, 'big')).decode()}"
-        signature = chain("AWS4-HMAC-SHA256-TRAILER", hashlib.sha256(line.encode() + b"\n").hexdigest())
-        body += f"{line}\r\nx-amz-trailer-signature:{signature}\r\n".encode()
-    body += b"\r\n"
-    head = {"Host": f"127.0.0.1:{aws.port}", "Content-Length": str(len(body))}
-    return head | dict(asked.headers.items()), body
+    keys = Keys(key.key_id, key.secret)
+    fields, body = chunked_upload(keys, f"{aws.url}/bucket/chunked", data, size, region=REGION, trailer=trailer)
+    return dict(fields), body
 
 
 @pytest.mark.parametrize("trailer", [False, True])
