@@ -1,0 +1,163 @@
+"""Whether the index says what the log says: every flow's row is derived from the log again and compared."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from . import rows
+from .schema import FLOW_COLUMNS
+
+_MOST = 20
+
+
+class Agreement:
+    """Takes the records in order, as far as the index has read them; `finish` gives what differs as (what, seq)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._problems: list[tuple[str, int]] = []
+        self._flows: dict[int, rows.Row] = {}  # begun, not ended
+        self._done: dict[int, rows.Row] = {}  # ended, not yet compared
+        self._suspects: dict[int, tuple[tuple[Any, ...], tuple[Any, ...]]] = {}  # as found, as it should be
+        self._masks: dict[int, dict[str, int]] = {}
+        self._others = _Others()
+        self._until = 0
+        self._db: sqlite3.Connection | None = None
+        path = folder / "index.db"
+        if not path.exists():
+            return
+        try:
+            self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+            self._until = self._db.execute("SELECT seq FROM position").fetchone()[0]
+            self._cursor = self._db.execute(f"SELECT {', '.join(FLOW_COLUMNS)} FROM flows ORDER BY seq")  # noqa: S608
+            self._next: tuple[Any, ...] | None = self._cursor.fetchone()
+        except (sqlite3.Error, TypeError) as error:
+            self._unreadable(error)
+
+    def take(self, record: dict[str, Any]) -> None:
+        """The next record."""
+        if self._db is None or record["seq"] >= self._until:
+            return
+        kind = record["type"]
+        if kind == "intent":
+            self._flows[record["seq"]] = rows.flow_row(record, record["seq"], record["time"])
+        elif kind == "outcome":
+            self._outcome(record)
+        elif kind in ("session", "approval"):
+            self._others.take(record)
+
+    def _outcome(self, record: dict[str, Any]) -> None:
+        seq = record.get("intent")
+        if not isinstance(seq, int):
+            seq = record["seq"]
+            about = {"flow": record.get("flow"), "session": record.get("session"), **(record.get("about") or {})}
+            self._flows[seq] = rows.flow_row(about, seq, record["time"])
+        row = self._flows.pop(seq, None) or self._done.pop(seq, None)
+        if row is None:
+            self._again(seq, rows.end_row(record))
+            return
+        row.update(rows.end_row(record))
+        self._done[seq] = row
+        if record.get("masks"):
+            self._masks[seq] = record["masks"]
+        if len(self._done) > 1000:
+            self._compare(min(self._flows, default=record["seq"]))
+
+    def _again(self, seq: int, end: rows.Row) -> None:
+        """A second outcome (a WebSocket has two): the index has to hold this one, not the one compared before."""
+        suspect = self._suspects.pop(seq, None)
+        if suspect is None:
+            self._problem("the flow's row differs from the log: it does not know of a later outcome", seq)
+            return
+        found, row = suspect
+        row = tuple(end.get(name, value) for name, value in zip(FLOW_COLUMNS, row, strict=True))
+        if found != row:
+            self._suspects[seq] = (found, row)
+
+    def _compare(self, until: int) -> None:
+        """Compares the rows below a seq, below which no flow is open any more."""
+        expected = sorted(seq for seq in self._done if seq < until)
+        for seq in expected:
+            self._one(seq, tuple(self._done.pop(seq).values()))
+
+    def _one(self, seq: int, row: tuple[Any, ...]) -> None:
+        try:
+            while self._next is not None and self._next[0] < seq:
+                self._problem("a flow that the log does not know", self._next[0])
+                self._next = self._cursor.fetchone()
+            if self._next is None or self._next[0] != seq:
+                self._problem("the flow is missing from the index", seq)
+                return
+            if self._next != row:
+                self._suspects[seq] = (self._next, row)
+            self._next = self._cursor.fetchone()
+        except sqlite3.Error as error:
+            self._unreadable(error)
+
+    def finish(self) -> Iterator[tuple[str, int]]:
+        """All differences; nothing if there is no index."""
+        if self._db is not None:
+            self._done.update(self._flows)
+            self._compare(self._until + 1)
+            try:
+                while self._next is not None:
+                    self._problem("a flow that the log does not know", self._next[0])
+                    self._next = self._cursor.fetchone()
+                for seq, (got, row) in self._suspects.items():
+                    differing = [name for name, a, b in zip(FLOW_COLUMNS, got, row, strict=True) if a != b]
+                    self._problem(f"the flow's row differs from the log in {', '.join(differing)}", seq)
+                found: dict[int, dict[str, int]] = {}
+                for flow, mask, count in self._db.execute("SELECT flow, mask, count FROM masks"):
+                    found.setdefault(flow, {})[mask] = count
+                for seq in sorted(found.keys() | self._masks.keys()):
+                    if found.get(seq) != self._masks.get(seq):
+                        self._problem("the flow's masks differ from the log", seq)
+                for table in self._others.differing(self._db):
+                    self._problem(f"the table {table} differs from the log", -1)
+            except sqlite3.Error as error:
+                self._unreadable(error)
+        if self._db is not None:
+            self._db.close()
+        yield from self._problems[:_MOST]
+        if len(self._problems) > _MOST:
+            yield f"{len(self._problems) - _MOST} more differences; `flowwarden index rebuild` makes it anew", -1
+
+    def _problem(self, what: str, seq: int) -> None:
+        self._problems.append((what, seq))
+
+    def _unreadable(self, error: Exception) -> None:
+        self._problem(f"the index cannot be read: {error}", -1)
+        if self._db is not None:
+            self._db.close()
+        self._db = None
+
+
+class _Others:
+    """The small tables, built again in memory."""
+
+    def __init__(self) -> None:
+        self._records: list[dict[str, Any]] = []
+
+    def take(self, record: dict[str, Any]) -> None:
+        self._records.append(record)
+
+    def differing(self, db: sqlite3.Connection) -> list[str]:
+        """The tables that are not what the log makes them."""
+        from .index import Index
+
+        fresh = Index(Path(":memory:"))
+        try:
+            fresh.take(self._records)
+            return [
+                name
+                for name in ("sessions", "approvals", "leases")
+                if _content(fresh.connection, name) != _content(db, name)
+            ]
+        finally:
+            fresh.close()
+
+
+def _content(db: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in db.execute(f"SELECT * FROM {table} ORDER BY 1")]  # noqa: S608

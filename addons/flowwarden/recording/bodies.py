@@ -1,0 +1,107 @@
+"""Bodies too large for a frame, written as they stream into bodies/<sha256>."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+from ..errors import StoreError
+from .disk import Disk
+
+_BLOCK = 256 << 10
+PART = ".part-"
+
+
+class BodySink:
+    """Takes one body. Its parts are on their way to disk under a name of their own until `finish` gives it its hash."""
+
+    def __init__(self, folder: Path, disk: Disk, failed: Callable[[OSError, str], None]) -> None:
+        self._folder = folder
+        self._disk = disk
+        self._failed = failed
+        self._part = folder / f"{PART}{uuid.uuid4().hex}"
+        self._digest = sha256()
+        self._pending = bytearray()
+        self.size = 0
+        try:
+            disk.folder(folder)
+            self._handle = disk.open(self._part)
+        except OSError as error:
+            raise self._broken(error) from error
+
+    def write(self, data: bytes) -> None:
+        """Adds a part. StoreError if the disk refuses; the body must not go on then."""
+        if self._handle < 0:
+            raise StoreError("this body is finished")
+        self._digest.update(data)
+        self.size += len(data)
+        self._pending += data
+        if len(self._pending) >= _BLOCK:
+            self._flush()
+
+    def finish(self) -> tuple[str, int, Path]:
+        """Makes the body durable: SHA-256, size, path. StoreError. It waits for the disk: not for the event loop."""
+        digest = self._digest.hexdigest()
+        path = self._folder / digest
+        self._flush()
+        try:
+            self._disk.sync(self._handle)
+            os.rename(self._part, path)
+            self._disk.sync_folder(self._folder)
+        except OSError as error:
+            raise self._broken(error) from error
+        self._close()
+        return digest, self.size, path
+
+    async def finished(self) -> tuple[str, int, Path]:
+        """`finish`, in a thread."""
+        return await asyncio.to_thread(self.finish)
+
+    def discard(self) -> tuple[str, int]:
+        """Gives up the file (a rule keeps the body out of the recording): SHA-256 and size of what passed."""
+        self._close()
+        self._part.unlink(missing_ok=True)
+        return self._digest.hexdigest(), self.size
+
+    def _flush(self) -> None:
+        data, self._pending = bytes(self._pending), bytearray()
+        try:
+            self._disk.write(self._handle, data)
+        except OSError as error:
+            raise self._broken(error) from error
+
+    def _broken(self, error: OSError) -> StoreError:
+        self._close()
+        try:
+            self._part.unlink(missing_ok=True)
+        except OSError:
+            pass
+        self._failed(error, "a body cannot be written")
+        return StoreError(f"a body cannot be recorded: {error.strerror or error}")
+
+    def _close(self) -> None:
+        handle, self._handle = getattr(self, "_handle", -1), -1
+        if handle >= 0:
+            try:
+                self._disk.close(handle)
+            except OSError:
+                pass
+
+
+class HashSink:
+    """Takes a body that a rule keeps out of the recording: only hash and length remain."""
+
+    def __init__(self) -> None:
+        self._digest = sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        self._digest.update(data)
+        self.size += len(data)
+
+    def finish(self) -> tuple[str, int, None]:
+        return self._digest.hexdigest(), self.size, None

@@ -1,0 +1,133 @@
+"""The recorder: evidence records and frames, durable before anybody is told so, written by one thread in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import StoreError
+from .bodies import BodySink
+from .disk import Disk
+from .ledger import Entry
+from .start import begin
+from .writer import Writer
+
+
+class Recorder:
+    """Open it with `Recorder.open`, close it with `close`. Its methods belong to one event loop."""
+
+    def __init__(self, folder: Path, writer: Writer, lock: int, disk: Disk) -> None:
+        self.folder = folder
+        self._writer = writer
+        self._lock = lock
+        self._disk = disk
+        self._queue = writer.queue
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        state: Path,
+        *,
+        configuration: Mapping[str, Any],
+        clock: Callable[[], float] = time.time,
+        key: Path | None = None,
+        disk: Disk | None = None,
+        retry: float = 1.0,
+        committed: Callable[[], None] | None = None,
+    ) -> Recorder:
+        """Takes the folder for this gateway, repairs what a crash left, and puts the `start` record down.
+
+        `key` is the evidence key's file (state/evidence.key by default), `retry` the seconds between attempts to write
+        again after a full disk, `committed` is called from the writer's thread after each batch. StoreError if the
+        folder cannot be written, belongs to a running gateway, or holds a log that is not whole.
+        """
+        disk = disk or Disk()
+        lock = _lock(folder)
+        try:
+            ledger = begin(folder, state, configuration=configuration, clock=clock, key=key, disk=disk)
+        except BaseException:
+            os.close(lock)
+            raise
+        writer = Writer(ledger, retry=retry, committed=committed)
+        writer.start()
+        return cls(folder, writer, lock, disk)
+
+    @property
+    def ready(self) -> bool:
+        """Whether records can be written."""
+        return not self._writer.problem
+
+    @property
+    def problem(self) -> str:
+        """Why not, in words for health and log; empty while all is well."""
+        return self._writer.problem
+
+    async def append(self, type: str, record: dict[str, Any]) -> int:
+        """Puts a record down; gives its seq once it is durable. StoreError."""
+        return await self._put(Entry(type, record))
+
+    async def outcome(self, record: dict[str, Any], frame: bytes | None, *, session: str) -> int:
+        """Puts a flow's frame and outcome down; gives the record's seq once both are durable. StoreError.
+
+        The frame goes to flows/<date>/<session>.mitm, and file, offset, length and SHA-256 into the record's `frame`.
+        """
+        return await self._put(Entry("outcome", record, frame, session))
+
+    def note(self, type: str, record: dict[str, Any]) -> None:
+        """Puts a record down without waiting. What cannot be written is counted, and the count is recorded later."""
+        self._writer.note(Entry(type, record))
+
+    async def _put(self, entry: Entry) -> int:
+        if self._writer.problem:
+            raise self._writer.refusal()
+        waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        entry.waiter = waiter
+        self._queue.put(entry)
+        if self._writer.ended and not waiter.done():  # it came behind the last that the thread took
+            raise self._writer.refusal()
+        return await waiter
+
+    def body_sink(self) -> BodySink:
+        """A sink for a body that streams. StoreError if the disk refuses."""
+        if self._writer.problem:
+            raise self._writer.refusal()
+        return BodySink(self.folder / "bodies", self._disk, self._writer.broken)
+
+    async def checkpoint(self) -> str:
+        """Signs the log as it stands now; gives the newest checkpoint as a signed note. StoreError."""
+        return await asyncio.wrap_future(self._writer.ask(self._writer.checkpoint))
+
+    async def close(self) -> None:
+        """Puts outcomes down for what has none, the `stop` record and a last checkpoint, and lets the folder go."""
+        await asyncio.to_thread(self.close_now)
+
+    def close_now(self) -> None:
+        """`close` for callers without an event loop; it waits."""
+        self._writer.stop()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _lock(folder: Path) -> int:
+    """Holds the folder for this process. StoreError."""
+    try:
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written: {error.strerror}",
+            "warden_recordings has to name a folder that the gateway may write",
+        ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise StoreError(f"another gateway records to {folder}", "Give each gateway a folder of its own") from None
+    return handle

@@ -1,0 +1,238 @@
+"""What a start finds in the folder: where the log stands, which tails are torn, which intents have no outcome."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ..errors import StoreError
+from . import note
+from .clock import posix
+from .ledger import CHECKPOINTS, LOG, Head
+from .merkle import leaf_hash
+
+LARGEST_TEAR = 64 << 20  # bytes behind the first bad line that can still be one torn batch
+_VERIFY = "Run `flowwarden verify` on it; to record anew, move the folder away"
+
+
+@dataclass
+class Found:
+    """What a start has to put down: torn tails as gap records, intents without outcome."""
+
+    head: Head = field(default_factory=Head)
+    origin: str = ""
+    key: str = ""
+    gaps: list[dict[str, Any]] = field(default_factory=list)
+    unknown: list[dict[str, Any]] = field(default_factory=list)
+    ends: dict[str, int] = field(default_factory=dict)  # where each frame file ends by the log
+    checkpointed: int = -1
+    runs: int = 0
+
+
+def recover(folder: Path) -> Found:
+    """Reads the log to its last good record and cuts torn tails of log, checkpoints and frame files.
+
+    What is cut off is kept in bodies/ under its hash. StoreError if the log does not fit its own checkpoints, or is
+    broken further from its end than a crash can explain: such a folder is evidence of something, and is left alone.
+    """
+    found = Found()
+    try:
+        notes = _checkpoints(folder, found)
+        roots = _read_log(folder, found)
+        _compare(folder, notes, roots, found)
+        _cut_frames(folder, found)
+        _drop_half_bodies(folder, found)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be recovered: {error.strerror or error}") from error
+    return found
+
+
+def _read_log(folder: Path, found: Found) -> dict[int, bytes]:
+    """Walks the log; gives the tree head at each size that a checkpoint may name."""
+    path = folder / LOG
+    roots: dict[int, bytes] = {}
+    if not path.exists():
+        return roots
+    head = found.head
+    wanted = found.ends.pop("", 0)
+    good = 0
+    with path.open("rb") as file:
+        for line in file:
+            text = line[:-1]
+            if not line.endswith(b"\n") or not _follows(text, head, found):
+                break
+            good += len(line)
+            head.prev = sha256(text).hexdigest()
+            head.tree.add(leaf_hash(text))
+            head.seq += 1
+            if head.seq == wanted:
+                roots[wanted] = head.tree.root()
+    _cut(folder, LOG, good, found)
+    return roots
+
+
+def _follows(text: bytes, head: Head, found: Found) -> bool:
+    """Takes in one record; False if it is not the one that comes next."""
+    try:
+        record = json.loads(text)
+        if record["seq"] != head.seq or record["prev"] != head.prev:
+            return False
+        head.time = posix(record["time"])
+        _note(record, head, found)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
+    return True
+
+
+def _note(record: dict[str, Any], head: Head, found: Found) -> None:
+    kind = record["type"]
+    if kind == "intent":
+        head.open[head.seq] = (record["flow"], record["session"])
+    elif kind == "outcome":
+        head.open.pop(record.get("intent") or -1, None)
+        frame = record.get("frame")
+        if frame:
+            found.ends[frame["file"]] = frame["offset"] + frame["length"]
+    elif kind == "start":
+        found.origin = found.origin or record["origin"]
+        found.key = record["key"]
+        found.runs += 1
+    elif kind == "key":
+        found.key = record["new"]
+    elif kind == "removal":
+        for removed in record["files"]:
+            found.ends.pop(removed["file"], None)
+
+
+def _checkpoints(folder: Path, found: Found) -> list[note.Checkpoint]:
+    """The whole checkpoints, oldest first; a torn last one is cut off."""
+    path = folder / CHECKPOINTS
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    ends = _last_note_end(data)
+    _cut(folder, CHECKPOINTS, ends, found)
+    try:
+        notes = [note.parse(text) for text in note.split(data[:ends].decode().splitlines(keepends=True))]
+    except (UnicodeDecodeError, StoreError):
+        raise StoreError(f"{path} holds something that is not a checkpoint", _VERIFY) from None
+    if notes:
+        found.ends[""] = found.checkpointed = notes[-1].size
+    return notes
+
+
+def _last_note_end(data: bytes) -> int:
+    """Where the last signature line of a file of checkpoints ends, with the empty line behind it."""
+    end = len(data)
+    while end:
+        start = data.rfind(b"\n", 0, end - 1) + 1
+        line = data[start:end]
+        if line.startswith("\u2014 ".encode()) and line.endswith(b"\n"):
+            return min(end + 1, len(data)) if data[end : end + 1] == b"\n" else end
+        end = start
+    return 0
+
+
+def _compare(folder: Path, notes: list[note.Checkpoint], roots: dict[int, bytes], found: Found) -> None:
+    if not notes:
+        return
+    last = notes[-1]
+    if last.size > found.head.seq:
+        raise StoreError(
+            f"{folder / LOG} has {found.head.seq} good records, but a checkpoint was signed over {last.size}", _VERIFY
+        )
+    if last.size and roots.get(last.size) != last.root:
+        raise StoreError(f"{folder / LOG} is not the log that its last checkpoint was signed over", _VERIFY)
+
+
+def _cut(folder: Path, name: str, good: int, found: Found) -> None:
+    """Cuts a file at its last good offset; the rest is kept by its hash and noted."""
+    path = folder / name
+    size = path.stat().st_size
+    if size <= good:
+        return
+    if size - good > LARGEST_TEAR:
+        raise StoreError(f"{path} is broken at offset {good}, {size - good} bytes before its end", _VERIFY)
+    with path.open("r+b") as file:
+        file.seek(good)
+        torn = file.read()
+        digest = _keep(folder, torn)
+        file.truncate(good)
+        os.fsync(file.fileno())
+    found.gaps.append({"reason": "torn tail", "file": name, "offset": good, "length": len(torn), "sha256": digest})
+
+
+def _keep(folder: Path, data: bytes) -> str:
+    """Puts what is cut off into bodies/, durably."""
+    digest = sha256(data).hexdigest()
+    bodies = folder / "bodies"
+    bodies.mkdir(exist_ok=True)
+    with (bodies / digest).open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest
+
+
+def _cut_frames(folder: Path, found: Found) -> None:
+    """Frames behind the last recorded one: whole ones of open intents are kept, the rest is cut off."""
+    from .frames import flow_id, whole_frames
+
+    by_flow = {flow: (seq, session) for seq, (flow, session) in found.head.open.items()}
+    frames: dict[int, dict[str, Any]] = {}
+    for path in sorted((folder / "flows").glob("*/*.mitm")):
+        name = path.relative_to(folder).as_posix()
+        good = found.ends.get(name, 0)
+        size = path.stat().st_size
+        if size < good:
+            found.gaps.append(
+                {"reason": "frames are missing", "file": name, "offset": size, "length": good - size, "sha256": ""}
+            )
+            continue
+        if size == good:
+            continue
+        with path.open("rb") as file:
+            file.seek(good)
+            tail = file.read()
+        for start, end in whole_frames(tail):
+            known = by_flow.get(flow_id(tail[start:end]))
+            if known is None or known[0] in frames:
+                break
+            frames[known[0]] = {
+                "file": name, "offset": good, "length": end - start, "sha256": sha256(tail[start:end]).hexdigest()
+            }  # fmt: skip
+            good += end - start
+        _cut(folder, name, good, found)
+    for seq, (flow, session) in found.head.open.items():
+        record: dict[str, Any] = {"flow": flow, "session": session, "intent": seq}
+        if seq in frames:
+            record["frame"] = frames[seq]
+        found.unknown.append(record)
+
+
+def _drop_half_bodies(folder: Path, found: Found) -> None:
+    """Bodies whose stream a crash cut: what there is of them is kept under its hash."""
+    for path in sorted((folder / "bodies").glob(".part-*")):
+        digest = sha256()
+        size = 0
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+                size += len(block)
+        if size:
+            path.rename(folder / "bodies" / digest.hexdigest())
+            found.gaps.append(
+                {
+                    "reason": "half a body",
+                    "file": f"bodies/{path.name}",
+                    "offset": 0,
+                    "length": size,
+                    "sha256": digest.hexdigest(),
+                }
+            )
+        else:
+            path.unlink()

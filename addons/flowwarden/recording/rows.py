@@ -1,0 +1,126 @@
+"""From evidence records to the index's rows: plain functions, so that live feeding and rebuilding cannot differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+Row = dict[str, Any]
+Record = Mapping[str, Any]
+
+
+def flow_row(call: Record, seq: int, time: str) -> Row:
+    """A flow as its intent, or the `about` of a refused one, tells of it."""
+    principal = call.get("principal") or {}
+    actions = [str(action) for action in call.get("actions") or ()]
+    return {
+        "seq": seq,
+        "id": str(call.get("flow", "")),
+        "time": time,
+        "ended": None,
+        "session": str(call.get("session", "")) or None,
+        "subject": principal.get("subject", ""),
+        "agent": principal.get("agent", ""),
+        "service": str(call.get("service", "")),
+        "operation": str(call.get("operation", "")),
+        "action": actions[0] if actions else "",
+        "actions": " ".join(actions),
+        "resource": " ".join("?" if arn is None else str(arn) for arn in call.get("resources") or ()),
+        "region": str(call.get("region", "")),
+        "account": str(call.get("account", "")),
+        "method": str(call.get("method", "")),
+        "host": str(call.get("host", "")),
+        "path": str(call.get("path", "")),
+        "decision": str(call.get("decision", "")),
+        "rules": " ".join(str(rule) for rule in call.get("rules") or ()),
+        "approval": str(call.get("approval", "")) or None,
+        "lease": str(call.get("lease", "")),
+        "source_identity": str(call.get("source_identity", "")),
+        "status": None,
+        "outcome": "",
+        "code": "",
+        "reason": "",
+        "request_id": "",
+        "masked": 0,
+        "bytes": 0,
+        "file": "",
+        "offset": None,
+        "length": None,
+        "outcome_seq": None,
+    }
+
+
+def end_row(record: Record) -> Row:
+    """What an outcome adds to its flow's row."""
+    frame = record.get("frame") or {}
+    return {
+        "ended": record["time"],
+        "status": record.get("status"),
+        "outcome": record.get("outcome", ""),
+        "code": record.get("code", ""),
+        "reason": record.get("reason", ""),
+        "request_id": record.get("aws_request_id", ""),
+        "masked": sum((record.get("masks") or {}).values()),
+        "bytes": record.get("bytes", 0),
+        "file": frame.get("file", ""),
+        "offset": frame.get("offset"),
+        "length": frame.get("length"),
+        "outcome_seq": record["seq"],
+    }
+
+
+def session_row(record: Record) -> Row:
+    """What a session's record says of it; only the keys that it has something to say about."""
+    if record.get("event") == "end":
+        return {"id": record["session"], "ended": record["time"], "reason": record.get("reason", "")}
+    principal = record.get("principal") or {}
+    return {
+        "id": record["session"],
+        "issuer": principal.get("issuer", ""),
+        "subject": principal.get("subject", ""),
+        "agent": principal.get("agent", ""),
+        "owner": principal.get("owner", ""),
+        "groups": " ".join(principal.get("groups") or ()),
+        "name": principal.get("name", ""),
+        "started": moment(record.get("started")),
+        "expires": moment(record.get("expires")),
+        "phantom": record.get("phantom", ""),
+    }
+
+
+def lease_row(record: Record) -> Row:
+    return {
+        "seq": record["seq"],
+        "session": record["session"],
+        "access_key_id": record.get("access_key_id", ""),
+        "role": record.get("role", ""),
+        "account": record.get("account", ""),
+        "expires": moment(record.get("expires")),
+        "source_identity": record.get("source_identity", ""),
+        "taken": record["time"],
+    }
+
+
+def approval_row(record: Record) -> Row:
+    """What an approval's record says of it. `asked` stands only in the first."""
+    row: Row = {"id": record["approval"], "state": record.get("state", ""), "changed": record["time"]}
+    by = record.get("by") or {}
+    for key, value in {
+        "session": record.get("session"),
+        "flow": record.get("flow"),
+        "digest": record.get("digest"),
+        "reason": record.get("reason"),
+        "answered_by": by.get("subject"),
+        "asked": record["time"] if record.get("event") == "asked" else None,
+    }.items():
+        if value:
+            row[key] = value
+    return row
+
+
+def moment(seconds: Any) -> str:
+    """POSIX seconds as RFC 3339; empty for anything else."""
+    if not isinstance(seconds, int | float):
+        return ""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
