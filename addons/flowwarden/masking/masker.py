@@ -1,0 +1,233 @@
+"""The masker of one set of rules: what it makes of answers, of requests for the recording, and of single texts.
+
+An answer takes the quick way first: its content is checked to be what it says it is, and one pass over it and over what its
+encodings hide says that there is nothing to mask. Only else a careful reader takes it apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from urllib.parse import quote_plus, unquote_to_bytes
+
+from ..errors import Refusal
+from ..types import Call, Headers
+from . import codings, globs, heads, jsontree, kinds, xmlmask
+from .jsonmask import JsonMasker
+from .kinds import Kind
+from .model import Keep, Mask, Masked, keep_nothing, refuse
+from .patterns import Patterns
+from .profiles import Plan, Profiles
+from .values import TRIGGERS, Run, Values
+from .xmlmask import XmlMasker
+
+UNREADABLE = b"[MASKED:unreadable]"
+_PAIR = rb'(?i)"(?:name|key|parameterkey|optionname)"\s*:\s*"[^"]*(?:passw|pwd|secret|token|api_?key|access_?key|credential)'
+_XML_PAIR = (
+    rb"(?i)<(?:name|key|parameterkey|optionname)>[^<]*(?:passw|pwd|secret|token|api_?key|access_?key|credential)"
+)
+_ESCAPED_NAME = rb'\\u[0-9a-fA-F]{4}[^"\\]*"\s*:'
+Reader = Callable[[bytes, Run, Plan], bytes | None]
+
+
+class Masker:
+    """Made by `MaskRules.for_groups`. Safe to share between flows: all state of an answer is in its `Run`."""
+
+    def __init__(self, masks: Sequence[Mask], *, opaque_deny: bool = False) -> None:
+        self.masks = tuple(masks)
+        self._opaque_deny = opaque_deny or any(mask.opaque == "deny" for mask in masks)
+        self._profiles = Profiles(masks)
+        everywhere = [glob for mask in masks if not mask.actions for glob in mask.fields]
+        found = [mask for mask in masks if mask.pattern]
+        self.patterns = Patterns(found, TRIGGERS, [globs.trigger(everywhere), _PAIR, _XML_PAIR, _ESCAPED_NAME])
+        self.values = Values(self.patterns)
+        self._json = JsonMasker(self.values, self._profiles.everywhere)
+        self.values.nested = self._json.nested
+        self._xml = XmlMasker(self.values)
+        self._readers: dict[Kind, Reader] = {
+            "json": self._read_json,
+            "xml": self._read_xml,
+            "text": self._read_text,
+            "form": self._read_form,
+            "lines": self._read_lines,
+        }
+
+    def mask_answer(
+        self,
+        call: Call,
+        status: int,
+        headers: Headers,
+        body: bytes,
+        *,
+        keep: Keep = keep_nothing,
+        session_key: bytes = b"",
+    ) -> Masked:
+        """An answer with its secrets masked; `body` are the bytes on the wire, without transfer coding.
+
+        The same bytes object comes back where nothing is masked. Refusal (502, station `mask`) for what has to be read
+        and cannot be.
+        """
+        plan = self._profiles.plan(call, "output")
+        run = Run(keep=keep, session_key=session_key, off=plan.off)
+        masked = Masked(self._headers(headers, run), body, run.counts)
+        if body:
+            self._body(call, status, masked, plan, run)
+        return masked
+
+    def _body(self, call: Call, status: int, masked: Masked, plan: Plan, run: Run) -> None:
+        content_type = heads.first(masked.headers, b"content-type")
+        applied = codings.names(heads.first(masked.headers, b"content-encoding"))
+        body = masked.body
+        plain = codings.decode(body, applied) if applied else body
+        is_object = plan.is_object and status in {200, 206}
+        kind: Kind = "object" if is_object else self._kind(content_type, call.protocol, plain)
+        if kind == "opaque":
+            self._uninspected(masked, content_type or "unnamed")
+            return
+        if kind == "object":
+            if kinds.compressed(plain[:16]):
+                self._uninspected(masked, "a compressed object")
+            run.same_length = True
+            kind = "text"
+        changed = self._read(kind, plain, run, plan, content_type)
+        if changed is None:
+            return
+        if heads.content_addressed(masked.headers):
+            raise refuse("ContentAddressed", "the answer holds a secret, and clients check it against its digest")
+        masked.body = codings.encode(changed, applied) if applied else changed
+        masked.headers = heads.for_changed(masked.headers, len(masked.body))
+
+    @staticmethod
+    def _kind(content_type: str, protocol: str, plain: bytes) -> Kind:
+        kind = kinds.of_type(content_type, protocol)
+        if kind == "opaque" and kinds.looks_like_text(plain[:4096]):
+            return "text"
+        if kind == "other":
+            raise refuse("UnknownCarrier", f"answers of type {content_type.partition(';')[0]!r} cannot be searched")
+        return kind
+
+    def _uninspected(self, masked: Masked, what: str) -> None:
+        if self._opaque_deny:
+            raise refuse("OpaqueAnswer", f"the answer cannot be searched ({what}), and a rule denies that")
+        masked.inspected = False
+        masked.notes.append(f"not inspected: {what}")
+
+    def _read(self, kind: Kind, plain: bytes, run: Run, plan: Plan, content_type: str) -> bytes | None:
+        reader = self._readers.get(kind)
+        if reader is None:
+            raise refuse("UnknownCarrier", f"answers of the kind {kind!r} cannot be searched")
+        charset = kinds.charset(content_type, plain[:4])
+        if not charset:
+            return reader(plain, run, plan)
+        try:
+            text = plain.decode(charset).encode("utf-8")
+            changed = reader(text, run, plan)
+            return None if changed is None else changed.decode("utf-8").encode(charset)
+        except (UnicodeError, LookupError):
+            raise refuse("UnreadableAnswer", f"the answer says it is {charset} and is not") from None
+
+    def _clean(self, text: bytes, plan: Plan) -> bool:
+        if plan.careful or (plan.names is not None and plan.names.search(text) is not None):
+            return False
+        found = self.patterns.find(text)
+        return not found or not self.values.suspicious(text, found)
+
+    def _read_json(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
+        jsontree.check(text)
+        if self._clean(text, plan):
+            return None
+        return self._json.careful(text, run, plan.fields, special=plan.special, after=plan.after)
+
+    def _read_xml(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
+        if not text.strip():
+            return None
+        xmlmask.check(text)
+        plain = b"<!" not in text and self._clean(text, plan)
+        if plain and (b"&" not in text or self._clean(xmlmask.unescaped(text), plan)):
+            return None
+        return self._xml.careful(text, run, plan.fields)
+
+    def _read_text(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
+        if text[:1] in b"{[" and not run.same_length and jsontree.is_json(text):
+            return self._read_json(text, run, plan)
+        return self.values.mask(text, run)
+
+    def _read_lines(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
+        if self._clean(text, plan):
+            return None
+        lines = text.splitlines(keepends=True)
+        made = [self._read_text(line, run, plan) or line for line in lines]
+        return b"".join(made) if made != lines else None
+
+    def _read_form(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
+        changed = False
+        made: list[bytes] = []
+        for pair in text.split(b"&"):
+            run.budget.tick()
+            name, equals, value = pair.partition(b"=")
+            masked = self._form_value(name, value, run, plan) if value else None
+            changed = changed or masked is not None
+            made.append(pair if masked is None else name + equals + quote_plus(masked).encode())
+        return b"&".join(made) if changed else None
+
+    def _form_value(self, name: bytes, value: bytes, run: Run, plan: Plan) -> bytes | None:
+        key = unquote_to_bytes(name.replace(b"+", b" ")).decode("utf-8", "replace")
+        plain = unquote_to_bytes(value.replace(b"+", b" "))
+        path = tuple(part for part in key.split(".") if part and not part.isdigit() and part not in {"member", "entry"})
+        whole = plan.fields.match(path) if plan.fields else None
+        if whole is not None:
+            return run.mask(whole.mask, plain)
+        return self.values.mask(plain, run, key.encode())
+
+    def _headers(self, headers: Headers, run: Run) -> Headers:
+        joined = b"\n".join([value for _, value in headers])
+        found = self.patterns.find(joined)
+        if not found or not self.values.suspicious(joined, found):
+            return headers
+        made = []
+        for name, value in headers:
+            masked = None if heads.is_checksum(name.lower()) else self.values.mask(value, run)
+            made.append((name, value if masked is None else masked))
+        return tuple(made)
+
+    def mask_request_for_recording(self, call: Call, headers: Headers, body: bytes) -> Masked:
+        """A request as the recording keeps it: secrets that the agent itself sends are masked. Never raises a Refusal."""
+        plan = self._profiles.plan(call, "input")
+        run = Run(off=plan.off)
+        masked = Masked(headers, body, run.counts)
+        try:
+            masked.headers = self._headers(headers, run)
+            if body:
+                self._request_body(call, masked, plan, run)
+        except Refusal as refusal:
+            masked.body = UNREADABLE
+            masked.inspected = False
+            masked.notes.append(f"the request's body was left out: {refusal.message}")
+        return masked
+
+    def _request_body(self, call: Call, masked: Masked, plan: Plan, run: Run) -> None:
+        content_type = heads.first(masked.headers, b"content-type")
+        applied = codings.names(heads.first(masked.headers, b"content-encoding"))
+        plain = codings.decode(masked.body, applied) if applied else masked.body
+        protocol = "" if call.protocol in {"query", "ec2"} else call.protocol
+        kind = kinds.of_type(content_type, protocol)
+        if kind in {"json", "lines", "text"} or call.protocol in {"json", "rest-json"}:
+            kind = "json" if jsontree.is_json(plain) else "text"
+        elif kind == "xml":
+            kind = "xml" if xmlmask.is_xml(plain) else "text"
+        elif kind not in self._readers:
+            if not kinds.looks_like_text(plain[:4096]):
+                masked.inspected = False
+                masked.notes.append("not inspected: the request's body")
+                return
+            kind = "text"
+        changed = self._readers[kind](plain, run, plan)
+        if changed is not None:
+            masked.body = codings.encode(changed, applied) if applied else changed
+
+    def mask_text(self, text: str) -> str:
+        """A text for logs, notifications and recordings (a URL too) with its secrets masked."""
+        try:
+            masked = self.values.mask(text.encode("utf-8", "surrogatepass"), Run())
+        except Refusal:
+            return UNREADABLE.decode()
+        return text if masked is None else masked.decode("utf-8", "replace")

@@ -1,0 +1,167 @@
+"""All patterns of a masker as one index: a google-re2 Set says in one pass which patterns occur, a finder says where.
+
+The Set works on Latin-1 bytes (a UTF-8 set misses text with one bad byte). `Set.Match` gives None both for "nothing" and
+for "could not run", so that every text is searched with a canary behind it: no canary found, no answer given.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import re2
+import regex
+
+from .checks import passes
+from .model import Mask, Span, refuse
+
+CANARY = b"\n\x00flowwarden-canary\x00\n"
+_CANARY_PATTERN = rb"\x00flowwarden-canary\x00"
+_SET_MEMORY = 512 << 20
+_FINDER_MEMORY = 64 << 20
+_HARDEST = 1.5  # seconds that all `regex` searches of one text may take
+
+
+def options(memory: int, captures: bool) -> Any:
+    """re2 options for patterns over bytes: Latin-1, silent, as much memory as `memory` bytes."""
+    made = re2.Options()
+    made.encoding = re2.Options.Encoding.LATIN1
+    made.max_mem = memory
+    made.never_capture = not captures
+    made.log_errors = False
+    return made
+
+
+class Searcher:
+    """A compiled re2 Set that fails closed. `add` before `compile`; `find` gives the indexes that occur."""
+
+    def __init__(self) -> None:
+        self._set = re2.Set.SearchSet(options(_SET_MEMORY, False))
+        self._size = 0
+        self._canary = -1
+
+    def add(self, pattern: bytes) -> int:
+        self._size += 1
+        return int(self._set.Add(pattern))
+
+    def compile(self) -> None:
+        """Compiles the set and lets the canary sing: found where it is, not found where it is not."""
+        self._canary = self.add(_CANARY_PATTERN)
+        self._set.Compile()
+        sung = all(self._canary in (self._set.Match(text + CANARY) or ()) for text in (b"", b"caf\xe9 ", b"0" * 70_000))
+        if not sung or self._canary in (self._set.Match(b"flowwarden-canary") or ()):
+            raise refuse("MaskEngine", "the pattern set does not find its canary")
+
+    def find(self, text: bytes) -> list[int]:
+        """Indexes of the patterns that occur; Refusal if the set could not run."""
+        found = self._set.Match(text + CANARY)
+        if found is None or self._canary not in found:
+            raise refuse("MaskEngine", "the pattern set could not search this answer")
+        return found if len(found) > 1 else []
+
+
+class Finder:
+    """Where one mask's pattern occurs, as the span of its group `secret` (or first group, or all of it)."""
+
+    def __init__(self, mask: Mask) -> None:
+        self.mask = mask
+        self._re2: Any = None
+        self._regex: Any = None
+        if mask.engine == "re2":
+            self._re2 = re2.compile(mask.pattern, options(_FINDER_MEMORY, True))
+            self._group = 1 if self._re2.groups else 0
+        else:
+            self._regex = regex.compile(mask.pattern)
+            self._group = 1 if self._regex.groups else 0
+
+    def spans(self, text: bytes, start: int = 0) -> Iterable[tuple[int, int, Span]]:
+        """(match start, match end, span to hide) of every occurrence from `start` on that stands the mask's check."""
+        mask = self.mask
+        try:
+            for match in self._matches(text, start):
+                begin, end = match.span(self._group)
+                if begin < 0 or begin == end:
+                    begin, end = match.span()
+                if begin < end and passes(mask.check, mask.entropy, text[max(0, begin - 80) : begin], text[begin:end]):
+                    yield match.start(), match.end(), Span(begin, end, mask)
+        except TimeoutError:
+            raise refuse("MaskTimeout", f"the pattern of {mask.id!r} takes too long on this answer", mask.id) from None
+
+    def _matches(self, text: bytes, start: int) -> Iterable[Any]:
+        if self._re2 is not None:
+            return self._re2.finditer(text, start)  # type: ignore[no-any-return]
+        return self._regex.finditer(text, start, timeout=_HARDEST)  # type: ignore[no-any-return]
+
+
+def catastrophic(pattern: bytes, pump_texts: Sequence[bytes]) -> bool:
+    """Whether a backtracking engine takes more than a moment on any of the texts made to hurt this pattern."""
+    compiled = regex.compile(pattern)
+    started = time.perf_counter()
+    for text in pump_texts:
+        try:
+            compiled.search(text, timeout=0.25)
+        except TimeoutError:
+            return True
+        if time.perf_counter() - started > 1.0:
+            return True
+    return False
+
+
+def merge(spans: list[Span]) -> list[Span]:
+    """Spans in order, overlapping ones made one. A token's own shape gives the name before what only stands at `secret=`."""
+    spans.sort(key=lambda span: (span.start, -span.end))
+    merged: list[Span] = []
+    for span in spans:
+        if merged and span.start < merged[-1].end:
+            last = merged[-1]
+            name = span.mask if last.mask.check == "secret" else last.mask
+            merged[-1] = Span(last.start, max(span.end, last.end), name)
+        else:
+            merged.append(span)
+    return merged
+
+
+class Patterns:
+    """The patterns of a masker, and what else the same pass looks for.
+
+    A trigger says that a text has to be unwrapped before it can be searched, an alarm that a careful reader is needed.
+    """
+
+    def __init__(self, masks: Sequence[Mask], triggers: Sequence[bytes] = (), alarms: Sequence[bytes] = ()) -> None:
+        self._searcher = Searcher()
+        self._finders: dict[int, Finder] = {}
+        self._by_index: dict[int, Mask] = {}
+        for mask in masks:
+            if mask.engine == "re2":
+                self._by_index[self._searcher.add(mask.pattern)] = mask
+            else:
+                self._by_index[self._searcher.add(_any_of(mask.keywords))] = mask
+        self.triggers = [self._searcher.add(trigger) for trigger in triggers]
+        self.alarms = frozenset(self._by_index) | {self._searcher.add(alarm) for alarm in alarms if alarm}
+        self._searcher.compile()
+        self.longest = max((mask.limit for mask in masks), default=0)
+
+    def find(self, text: bytes) -> list[int]:
+        """Indexes of patterns and triggers that occur; empty for most texts."""
+        return self._searcher.find(text)
+
+    def finder(self, index: int) -> Finder | None:
+        """The finder of a pattern, made on first need; None for a trigger or an alarm."""
+        found = self._finders.get(index)
+        if found is None and index in self._by_index:
+            found = self._finders[index] = Finder(self._by_index[index])
+        return found
+
+    def spans(self, text: bytes, found: Iterable[int] | None = None) -> list[Span]:
+        """What to hide in a text, merged and in order."""
+        spans: list[Span] = []
+        for index in self.find(text) if found is None else found:
+            finder = self.finder(index)
+            if finder is not None:
+                spans.extend(span for _, _, span in finder.spans(text))
+        return merge(spans) if len(spans) > 1 else spans
+
+
+def _any_of(keywords: Sequence[bytes]) -> bytes:
+    return b"|".join(re2.escape(word) for word in keywords)

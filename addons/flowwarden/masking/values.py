@@ -1,0 +1,234 @@
+"""One value at a time: patterns over it, and over what is inside it (JSON, base64, URL-encoding), to any sane depth."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote_to_bytes
+
+import re2
+
+from .budget import LAYERS, Budget
+from .model import Keep, Mask, keep_nothing
+from .patterns import Patterns, options
+from .replacing import mask_for, mask_of_length
+
+# Triggers of the first pass: what has to be unwrapped before it can be searched.
+ESCAPES = rb"\\"
+BASE64 = rb"[A-Za-z0-9+/]{24}|[A-Za-z0-9_-]{24}"
+PERCENT = rb"%[0-9A-Fa-f]{2}"
+TRIGGERS = (ESCAPES, BASE64, PERCENT)
+
+_RUNS = re2.compile(rb"[A-Za-z0-9+/]{20,}={0,2}|[A-Za-z0-9_-]{20,}={0,2}", options(16 << 20, False))
+_PERCENT_RUN = re.compile(rb"[^\s\"'<>]*%[0-9A-Fa-f]{2}[^\s\"'<>]*+")
+_URLSAFE = bytes.maketrans(b"-_", b"+/")
+_HEX = re2.compile(rb"^(?:[0-9a-f]+|[0-9A-F]+|[0-9a-f]{8}-[0-9a-f-]{27})$", options(1 << 20, False))
+_PRINTABLE = bytes(range(32, 127)) + b"\t\r\n"
+_UNZIP_CAP = 4 << 20
+
+
+@dataclass(slots=True)
+class Run:
+    """What one answer carries through all readers: what to keep, the key of hashes, counts, and its budget."""
+
+    keep: Keep = keep_nothing
+    session_key: bytes = b""
+    counts: Counter[str] = field(default_factory=Counter)
+    budget: Budget = field(default_factory=Budget)
+    same_length: bool = False
+    off: frozenset[str] = frozenset()  # ids of masks that do not hold for this call
+
+    def mask(self, mask: Mask, value: bytes) -> bytes | None:
+        """The mask of a value, counted; None where the value is one to keep."""
+        if mask.id in self.off or (self.keep is not keep_nothing and self.keep(value.decode("utf-8", "replace"))):
+            return None
+        self.counts[mask.id] += 1
+        if self.same_length:
+            return mask_of_length(mask, len(value))
+        return mask_for(mask, value, self.session_key)
+
+
+def base64_runs(text: bytes) -> list[bytes]:
+    """What looks like base64 in a text, decoded where it decodes. Hashes and UUIDs are left out."""
+    return [decoded for run in _RUNS.findall(text) if (decoded := unbase64(run)) is not None]
+
+
+def unbase64(run: bytes) -> bytes | None:
+    """The bytes of a base64 or base64url run, padding optional; gzip inside is undone; None if it is neither text."""
+    if len(run) < 64 and _HEX.match(run):
+        return None
+    bare = run.rstrip(b"=").translate(_URLSAFE)
+    if len(bare) % 4 == 1:
+        bare = bare[:-1]
+    try:
+        decoded = binascii.a2b_base64(bare + b"=" * (-len(bare) % 4))
+    except (binascii.Error, ValueError):
+        return None
+    if decoded[:2] == b"\x1f\x8b":
+        return _gunzip(decoded)
+    return decoded if _mostly_text(decoded) else None
+
+
+def _mostly_text(data: bytes) -> bool:
+    head = data[:4096]
+    if len(head.translate(None, _PRINTABLE)) * 20 <= len(head):
+        return True
+    try:
+        data[: len(data) // 4 * 4 or 4].decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start > len(data) - 8
+    return b"\0" not in data
+
+
+def _gunzip(data: bytes) -> bytes | None:
+    try:
+        return zlib.decompressobj(31).decompress(data, _UNZIP_CAP)
+    except zlib.error:
+        return None
+
+
+class Values:
+    """Masks single values. `nested` is the JSON reader, given later because it needs this class."""
+
+    def __init__(self, patterns: Patterns) -> None:
+        self.patterns = patterns
+        self.nested: Callable[[bytes, Run, int], bytes | None] = lambda _text, _run, _depth: None
+        self._escapes, self._base64, self._percent = patterns.triggers[: len(TRIGGERS)]
+
+    def mask(self, text: bytes, run: Run, key: bytes = b"", layer: int = 0) -> bytes | None:
+        """The value with its secrets masked, None if there are none. `key` is the name the value goes by."""
+        context = key + b'="' if key else b""
+        found = self.patterns.find(context + text + b'"' if key else text)
+        if not found or len(text) < 4:
+            return None
+        run.budget.check()
+        if run.keep is not keep_nothing and run.keep(text.decode("utf-8", "replace")):
+            return None
+        changed: bytes | None = None
+        if layer < LAYERS:
+            changed = self._unwrap(text, found, run, layer)
+        current = text if changed is None else changed
+        if changed is not None:
+            found = self.patterns.find(context + current + b'"' if key else current)
+        edited = self._apply(current, found, context, run)
+        return edited if edited is not None else changed
+
+    def _apply(self, text: bytes, found: list[int], context: bytes, run: Run) -> bytes | None:
+        subject = context + text + b'"' if context else text
+        spans = self.patterns.spans(subject, found)
+        if not spans:
+            return None
+        shift, size = len(context), len(text)
+        parts: list[bytes] = []
+        at = 0
+        for span in spans:
+            start, end = max(0, span.start - shift), min(size, span.end - shift)
+            if end <= start:
+                continue
+            replaced = run.mask(span.mask, text[start:end])
+            if replaced is not None:
+                parts += (text[at:start], replaced)
+                at = end
+        return b"".join(parts) + text[at:] if parts else None
+
+    def _unwrap(self, text: bytes, found: list[int], run: Run, layer: int) -> bytes | None:
+        changed: bytes | None = None
+        stripped = text.lstrip()[:1]
+        if stripped in b'{["' and stripped:
+            changed = self.nested(text, run, layer + 1)
+            if changed is not None:
+                return changed
+        if self._base64 in found:
+            changed = self._in_base64(text, run, layer)
+        if self._percent in found:
+            again = self._in_percent(changed or text, run, layer)
+            changed = changed if again is None else again
+        return changed
+
+    def _in_base64(self, text: bytes, run: Run, layer: int) -> bytes | None:
+        parts: list[bytes] = []
+        at = 0
+        for match in _RUNS.finditer(text):
+            coded = match.group()
+            decoded = unbase64(coded)
+            if decoded is None or (run.keep is not keep_nothing and run.keep(coded.decode("ascii"))):
+                continue
+            masked = self.mask(decoded, run, b"", layer + 1)
+            if masked is not None:
+                start, end = match.span()
+                parts += (text[at:start], _rebase64(coded, masked))
+                at = end
+        return b"".join(parts) + text[at:] if parts else None
+
+    def _in_percent(self, text: bytes, run: Run, layer: int) -> bytes | None:
+        parts: list[bytes] = []
+        at = 0
+        for match in _PERCENT_RUN.finditer(text):
+            run.budget.tick()
+            plain = unquote_to_bytes(match.group())
+            masked = self.mask(plain, run, b"", layer + 1)
+            if masked is not None:
+                coded = quote(masked, safe="[]:*").encode()
+                if run.same_length and len(coded) != len(match.group()):
+                    coded = b"*" * len(match.group())
+                parts += (text[at : match.start()], coded)
+                at = match.end()
+        return b"".join(parts) + text[at:] if parts else None
+
+    def suspicious(self, text: bytes, found: list[int], layer: int = 0) -> bool:
+        """Whether something may be in the text that a careful reader would mask. Never false where it would.
+
+        Looks through the encodings, but at all their contents joined in one text: quick, and now and then wrongly true.
+        """
+        for index in self.patterns.alarms.intersection(found):
+            finder = self.patterns.finder(index)
+            if finder is None or next(iter(finder.spans(text)), None) is not None:
+                return True
+        if layer >= LAYERS:
+            return True
+        views: list[bytes] = []
+        if self._escapes in found:
+            views.append(unescaped(text))
+        if self._base64 in found:
+            views += base64_runs(text)
+        if self._percent in found:
+            views.append(unquote_to_bytes(text))
+        joined = b"\n".join(views)
+        if not joined:
+            return False
+        inner = self.patterns.find(joined)
+        return bool(inner) and self.suspicious(joined, inner, layer + 1)
+
+
+def _rebase64(coded: bytes, masked: bytes) -> bytes:
+    if coded[:3] == b"H4s" and masked[:2] != b"\x1f\x8b":  # gzip's magic number in base64
+        masked = gzip.compress(masked, 6, mtime=0)
+    made = base64.urlsafe_b64encode(masked) if b"-" in coded or b"_" in coded else base64.b64encode(masked)
+    return made if coded.endswith(b"=") or len(coded) % 4 == 0 else made.rstrip(b"=")
+
+
+_ESCAPED = re.compile(rb"\\(u[0-9a-fA-F]{4}|.)", re.S)
+_SIMPLE = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"b": b"\b", b"f": b"\f"}
+
+
+def _unescape_one(match: re.Match[bytes]) -> bytes:
+    code = match.group(1)
+    if code[:1] == b"u" and len(code) == 5:
+        return chr(int(code[1:], 16)).encode("utf-8", "surrogatepass")
+    return _SIMPLE.get(code, code)
+
+
+def unescaped(text: bytes) -> bytes:
+    """A text with one layer of JSON's backslash escapes undone."""
+    if b"\\u" not in text and b"\\\\" not in text and b"\\/" not in text:
+        for code, plain in ((b'\\"', b'"'), (b"\\n", b"\n"), (b"\\t", b"\t"), (b"\\r", b"\r")):
+            text = text.replace(code, plain)
+        if b"\\" not in text:
+            return text
+    return _ESCAPED.sub(_unescape_one, text)

@@ -1,0 +1,90 @@
+"""Masked data must never be written back over real data: masks are found in requests, masked objects are remembered."""
+
+from __future__ import annotations
+
+import base64
+from collections import OrderedDict
+
+from ..errors import Refusal
+from ..types import Call, Request
+from . import codings
+from .replacing import MARK, MARKED
+from .values import base64_runs, unescaped
+
+_CODED = tuple(
+    base64.b64encode(b"\0" * pad + MARK + b":")[start : start + 8] for pad, start in ((0, 0), (1, 2), (2, 3))
+)  # how the mark looks in base64 at each of the three alignments
+_PERCENT = (b"%5BMASKED", b"%5bMASKED", b"%255BMASKED", b"%255bMASKED")
+_REMEMBERED = 4096
+
+
+def contains_mask(request: Request) -> bool:
+    """Whether a request carries a mask: in its body (content-encoded, base64, URL-encoded, JSON), target or headers."""
+    target = request.target.encode("latin-1", "replace")
+    if b"MASKED" in target and _in_text(target):
+        return True
+    for name, value in request.headers:
+        if b"MASKED" in value and name.lower() != b"authorization" and _in_text(value):
+            return True
+    if not request.body:
+        return False
+    applied = codings.names(request.header("content-encoding"))
+    body = request.body
+    if applied:
+        try:
+            body = codings.decode(body, applied)
+        except Refusal:
+            return False  # not readable here: the masks that went out were readable to whoever wrote this
+    return body_contains_mask(body)
+
+
+def body_contains_mask(body: bytes) -> bool:
+    """Whether a body holds a mask, plain or in one of the encodings that masks are written into."""
+    if b"MASKED" in body and _in_text(body):
+        return True
+    if not any(coded in body for coded in _CODED):
+        return False
+    return any(MARKED.search(decoded) for decoded in base64_runs(body) + base64_runs(unescaped(body)))
+
+
+def _in_text(text: bytes) -> bool:
+    return MARKED.search(text) is not None or any(form in text for form in _PERCENT) or b"u005bMASKED" in text.lower()
+
+
+class MaskedObjects:
+    """The S3 objects that each session has seen masked: (bucket, key), the newest few thousand a session."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, OrderedDict[tuple[str, str], None]] = {}
+
+    def remember(self, session: str, call: Call) -> None:
+        """A GetObject answer of this call was masked."""
+        where = _object(call)
+        if where is None:
+            return
+        seen = self._seen.setdefault(session, OrderedDict())
+        seen[where] = None
+        seen.move_to_end(where)
+        if len(seen) > _REMEMBERED:
+            seen.popitem(last=False)
+
+    def would_overwrite(self, session: str, call: Call) -> bool:
+        """Whether this call puts an object that the session has only seen masked."""
+        if call.operation is None or call.operation.service != "s3" or call.operation.name not in _PUTS:
+            return False
+        where = _object(call)
+        return where is not None and where in self._seen.get(session, ())
+
+    def forget(self, session: str) -> None:
+        """The session has ended."""
+        self._seen.pop(session, None)
+
+
+_PUTS = frozenset({"PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"})
+
+
+def _object(call: Call) -> tuple[str, str] | None:
+    if call.operation is None or call.operation.service != "s3" or call.params is None:
+        return None
+    bucket, key = call.params.get("Bucket"), call.params.get("Key")
+    return (str(bucket), str(key)) if bucket and key else None
