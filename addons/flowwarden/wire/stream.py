@@ -1,20 +1,17 @@
-"""The layers beneath the addons: seal and sign where a request leaves, answer at once, cut, hold the tail, dial.
-
-The only file that touches `mitmproxy.proxy.layers`. It subclasses mitmproxy's HTTP layers (pinned to 12.2.*) and is
-installed from the `next_layer` hook. It decides nothing: every question goes to the `Gate`.
-"""
+"""One request and its answer: seal and sign where it leaves, answer at once, cut, hold the tail, dial."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from mitmproxy import flow as mflow
 from mitmproxy import http
 from mitmproxy.net.http.http1 import expected_http_body_size
-from mitmproxy.proxy import commands, events, layer
-from mitmproxy.proxy.layers import ClientTLSLayer, HttpLayer, ServerTLSLayer
+from mitmproxy.net.http.validate import validate_headers
+from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.layers.http import (
     DropStream,
     ErrorCode,
@@ -23,7 +20,6 @@ from mitmproxy.proxy.layers.http import (
     HttpRequestHook,
     HttpResponseHook,
     HttpStream,
-    ReceiveHttp,
     RequestData,
     RequestEndOfMessage,
     RequestHeaders,
@@ -36,56 +32,16 @@ from mitmproxy.proxy.layers.http import (
     ResponseTrailers,
     SendHttp,
 )
-from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server, make_error_response
-from mitmproxy.proxy.layers.http._http2 import Http2Server
 from mitmproxy.websocket import WebSocketData
 
-from .errors import Refusal
+from ..errors import Refusal
+from .gate import Commands, Gate, copied, without_bytes
+from .websocket import WireWebsocket
 
-HEAD_LIMIT = 64 * 1024  # bytes of an HTTP/1 head, either direction
-HEAD_SECONDS = 30.0  # from a head's first byte to its last
+log = logging.getLogger("flowwarden")
 
 _PROXY_HEADERS = ("proxy-authorization", "proxy-connection")
-Commands = layer.CommandGenerator[Any]
-
-
-class Gate(Protocol):
-    """What the wire asks of the gateway. Every method that may refuse raises `Refusal`."""
-
-    body_limit: int
-
-    def began(self, flow: http.HTTPFlow, credential: str) -> None:
-        """A request head has arrived on a stream of the wire; `credential` is its own Proxy-Authorization."""
-
-    def seal(self, flow: http.HTTPFlow) -> None:
-        """Refuses unless every station let exactly this request pass."""
-
-    def sign(self, flow: http.HTTPFlow) -> http.Request:
-        """The signed copy that goes on the wire."""
-
-    def dial(self, flow: http.HTTPFlow) -> tuple[tuple[str, int], bool]:
-        """Address and TLS of the connection that this request takes."""
-
-    def verdict(self, flow: http.HTTPFlow) -> Refusal | None:
-        """A refusal that a hook has spoken since the head passed."""
-
-    def answer(self, flow: http.HTTPFlow, refusal: Refusal) -> http.Response:
-        """The refusal in the protocol's own form; it becomes the flow's answer."""
-
-    def may_release(self, flow: http.HTTPFlow) -> bool:
-        """Whether swap, mask and record let this answer go to the agent."""
-
-    def may_stream(self, flow: http.HTTPFlow) -> bool:
-        """Whether the answer's stream callable is the guard's own."""
-
-    def may_upgrade(self, flow: http.HTTPFlow) -> bool:
-        """Whether a WebSocket is allowed here."""
-
-    def keep_answer(self, flow: http.HTTPFlow, body: bytes) -> None:
-        """Takes a whole answer as it came; the flow itself gets it only when it was swapped and masked."""
-
-    def left(self, flow: http.HTTPFlow) -> None:
-        """The client left before its answer was complete."""
+_FROM_UPSTREAM = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage, ResponseProtocolError)
 
 
 class WireStream(HttpStream):
@@ -99,6 +55,8 @@ class WireStream(HttpStream):
     _credential = ""
     _expects = False
     _upstream_answer: http.Response | None = None
+    _up_to_go: int | None = None  # bytes of a streamed request until its Content-Length is reached
+    _up_tail: tuple[bytes, ...] = ()
     _to_go: int | None = None  # bytes of a streamed answer until its Content-Length is reached
     _tail: tuple[bytes, ...] = ()
 
@@ -128,6 +86,7 @@ class WireStream(HttpStream):
         except Refusal as refusal:
             yield from self.refuse(refusal)
         except Exception as crash:
+            log.error("the wire failed: %s", type(crash).__name__, exc_info=crash)
             why = f"{type(crash).__name__} in the gateway"
             yield from self.refuse(Refusal(why, status=502, code="GatewayError", station="wire"))
 
@@ -158,7 +117,11 @@ class WireStream(HttpStream):
         yield DropStream(self.stream_id)
 
     def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> Commands:
-        """An upstream that fails before its answer's head is out is told to the agent in the protocol's own form."""
+        """An upstream that fails before its answer's head is out is told to the agent in the protocol's own form.
+
+        mitmproxy quotes the peer's bytes in the message; they were never masked, so neither agent nor log gets them.
+        """
+        event.message = without_bytes(event.message)
         waiting = (self.state_wait_for_response_headers, self.state_consume_response_body)
         if isinstance(event, ResponseProtocolError) and self.sent_upstream and self.server_state in waiting:
             why = f"upstream failed, and whether it has carried out the call is unknown: {event.message}"
@@ -168,15 +131,15 @@ class WireStream(HttpStream):
 
     def answer_at_once(self) -> Commands:
         """Sends the flow's answer now, whatever of the request's body has not come yet; that is read and dropped."""
-        body_is_in = self.client_state == self.state_done
-        if not body_is_in:
+        if self.client_state != self.state_done:
             self.client_state = self.state_discard_request_body
         self.request_body_buf.clear()
         self.flow.request.timestamp_end = self.flow.request.timestamp_end or time.time()
+        response = self.flow.response
+        if self._expects and response and not self.flow.request.is_http2:
+            # A client that was not told to continue sends no body, and its next request would be taken for one.
+            response.headers["connection"] = "close"
         yield from self.send_response()
-        if self.client_state == self.state_discard_request_body:
-            self.flow.live = False
-            yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
 
     def state_discard_request_body(self, event: events.Event) -> Commands:
         if isinstance(event, RequestEndOfMessage):
@@ -194,8 +157,16 @@ class WireStream(HttpStream):
             headers.pop("expect")  # answered when the call is allowed, not before
             self._expects = True
         yield from super().state_wait_for_request_headers(event)
-        if self.client_state == self.state_consume_request_body and self._expects and not self.flow.response:
+        if self.client_state in (self.state_discard_request_body, self.state_errored):
+            self.server_state = self.client_state  # mitmproxy would wait for an answer that has been given
+        elif self.client_state == self.state_consume_request_body and not event.end_stream and not self.flow.response:
+            if (expected_http_body_size(self.flow.request) or 0) > self.gate.body_limit:
+                raise self.too_large()
             yield from self.send_continue()
+
+    def too_large(self) -> Refusal:
+        why = f"the body is larger than the {self.gate.body_limit} bytes that the gateway reads whole"
+        return Refusal(why, status=413, code="RequestEntityTooLarge", station="recognise")
 
     def send_continue(self) -> Commands:
         if self._expects:
@@ -224,41 +195,74 @@ class WireStream(HttpStream):
             raise Refusal(
                 f"the gateway cannot reach {address[0]}: {err}", status=502, code="BadGateway", station="connect"
             )
+        if (yield from self.check_killed(True)):
+            return False  # the client left while the connection was opened
         self.gate.seal(self.flow)
-        self.outbound = self.gate.sign(self.flow)
+        self.outbound = self.framed(self.gate.sign(self.flow), h2=connection.alpn == b"h2")
+        length = expected_http_body_size(self.outbound)
+        self._up_to_go = (
+            length if length is not None and length >= 0 and "content-length" in self.outbound.headers else None
+        )
         self.context.server = self.flow.server_conn = connection
         self.sent_upstream = True
         return True
 
+    def framed(self, signed: http.Request, *, h2: bool) -> http.Request:
+        """An HTTP/2 request may come without a length; on HTTP/1 its body would be taken for the next request."""
+        content = self.flow.request.raw_content
+        streams = self.client_state != self.state_done
+        if h2 or not signed.is_http2 or "content-length" in signed.headers or not (streams or content):
+            return signed
+        signed = copied(signed)
+        if streams:
+            signed.headers["transfer-encoding"] = "chunked"
+        else:
+            signed.headers["content-length"] = str(len(content or b""))
+        return signed
+
     def state_stream_request_body(self, event: events.Event) -> Commands:
         if isinstance(event, RequestData):
             for chunk in _chunks(self.flow.request.stream, event.data):
-                yield SendHttp(RequestData(self.stream_id, chunk), self.context.server)
+                yield from self.forward(chunk)
         elif isinstance(event, RequestTrailers):
-            raise Refusal(
-                "HTTP trailers on a request are not supported", status=400, code="InvalidRequest", station="wire"
-            )
+            raise self.trailers()
         elif isinstance(event, RequestEndOfMessage):
             for chunk in _chunks(self.flow.request.stream, b""):
-                yield SendHttp(RequestData(self.stream_id, chunk), self.context.server)
+                yield from self.forward(chunk)
+            if self._up_to_go:
+                raise Refusal("the body is shorter than announced", status=400, code="IncompleteBody", station="wire")
             self.flow.request.timestamp_end = time.time()
             yield HttpRequestHook(self.flow)
             if refusal := self.gate.verdict(self.flow):
                 raise refusal
             self.client_state = self.state_done
+            for chunk in self._up_tail:
+                yield SendHttp(RequestData(self.stream_id, chunk), self.context.server)
             yield SendHttp(event, self.context.server)
             if self.server_state == self.state_done:
                 yield from self.flow_done()
 
+    def forward(self, chunk: bytes) -> Commands:
+        """Sends a chunk upstream; what would complete a Content-Length waits until the `request` hook is done."""
+        if self._up_to_go is not None:
+            self._up_to_go -= len(chunk)
+            if self._up_to_go < 0:  # upstream would take the rest for another request
+                raise Refusal("the body is longer than announced", status=400, code="InvalidRequest", station="wire")
+            if self._up_to_go == 0:
+                self._up_tail += (chunk,)
+                return
+        yield SendHttp(RequestData(self.stream_id, chunk), self.context.server)
+
+    @staticmethod
+    def trailers() -> Refusal:
+        why = "HTTP trailers on a request are not supported"
+        return Refusal(why, status=400, code="InvalidRequest", station="wire")
+
     def state_consume_request_body(self, event: events.Event) -> Commands:
         if isinstance(event, RequestData) and len(self.request_body_buf) + len(event.data) > self.gate.body_limit:
-            limit = self.gate.body_limit
-            raise Refusal(
-                f"the body is larger than the {limit} bytes that the gateway reads whole",
-                status=413,
-                code="RequestEntityTooLarge",
-                station="recognise",
-            )
+            raise self.too_large()
+        if isinstance(event, RequestTrailers):
+            raise self.trailers()
         yield from super().state_consume_request_body(event)
 
     # -- answer ---------------------------------------------------------------------------------------------------
@@ -268,14 +272,31 @@ class WireStream(HttpStream):
         if event.response.status_code == 101 and not self.gate.may_upgrade(self.flow):
             raise Refusal("protocol upgrades are not allowed here", status=502, code="BadGateway", station="connect")
         yield from super().state_wait_for_response_headers(event)
-        if self.server_state == self.state_consume_response_body and not event.end_stream:
+        if self.server_state == self.state_consume_response_body:
             self._check_answer()
+            if (expected_http_body_size(self.flow.request, event.response) or 0) > self.gate.body_limit:
+                raise self.answer_too_large()
+
+    def check_invalid(self, request: bool) -> layer.CommandGenerator[bool]:
+        if request:
+            return (yield from super().check_invalid(request))
+        assert self.flow.response is not None
+        try:
+            validate_headers(self.flow.response)
+        except ValueError as error:
+            why = f"upstream's answer is malformed: {without_bytes(str(error))}"
+            raise Refusal(why, status=502, code="BadGateway", station="wire") from None
+        return False
 
     def _check_answer(self) -> None:
         if refusal := self.gate.verdict(self.flow):
             raise refusal
         if self.flow.response is not self._upstream_answer:
             raise Refusal("the answer was replaced on its head", status=502, code="GatewayRefused", station="wire")
+
+    def answer_too_large(self) -> Refusal:
+        why = f"the answer is larger than the {self.gate.body_limit} bytes that can be masked whole"
+        return Refusal(why, status=502, code="BadGateway", station="mask")
 
     def start_response_stream(self) -> Commands:
         self._check_answer()
@@ -285,33 +306,55 @@ class WireStream(HttpStream):
             raise Refusal("the answer streams past the masker", status=502, code="GatewayRefused", station="wire")
         length = expected_http_body_size(self.flow.request, response)
         self._to_go = length if length is not None and length >= 0 else None
+        if length == -1 and not self.flow.request.is_http2:
+            response = self.chunked(response)
         yield SendHttp(ResponseHeaders(self.stream_id, response, end_stream=False), self.context.client)
         self.server_state = self.state_stream_response_body
+
+    def chunked(self, response: http.Response) -> http.Response:
+        """An answer that ends with its connection looks whole when it is cut; with chunks its end is explicit."""
+        if self.flow.request.http_version != "HTTP/1.1":
+            raise Refusal("an answer without a length", status=502, code="BadGateway", station="wire")
+        response = copied(response)
+        response.headers["transfer-encoding"] = "chunked"
+        response.headers.pop("connection", None)
+        response.http_version = "HTTP/1.1"
+        return response
 
     def state_stream_response_body(self, event: events.Event) -> Commands:
         """Streams; what would complete a Content-Length waits in the tail until the awaited `response` hook is done."""
         assert self.flow.response
         if isinstance(event, ResponseData):
             for chunk in _chunks(self.flow.response.stream, event.data):
-                if self._to_go is not None:
-                    self._to_go -= len(chunk)
-                    if self._to_go <= 0:
-                        self._tail += (chunk,)
-                        continue
-                yield SendHttp(ResponseData(self.stream_id, chunk), self.context.client)
+                if not self._held(chunk):
+                    yield SendHttp(ResponseData(self.stream_id, chunk), self.context.client)
         elif isinstance(event, ResponseTrailers):
             raise Refusal("trailers on an answer are not supported", status=502, code="BadGateway", station="wire")
         elif isinstance(event, ResponseEndOfMessage):
-            self._tail += tuple(_chunks(self.flow.response.stream, b""))
+            for chunk in _chunks(self.flow.response.stream, b""):
+                if not self._held(chunk):
+                    self._tail += (chunk,)
+            if self._to_go:
+                raise Refusal("the answer is shorter than announced", status=502, code="BadGateway", station="wire")
             yield from self.send_response(already_streamed=True)
+
+    def _held(self, chunk: bytes) -> bool:
+        """Keeps the chunk that completes the announced length."""
+        if self._to_go is None:
+            return False
+        self._to_go -= len(chunk)
+        if self._to_go < 0:  # the agent would take the rest for another answer
+            raise Refusal("the answer is longer than announced", status=502, code="BadGateway", station="wire")
+        if self._to_go == 0:
+            self._tail += (chunk,)
+        return self._to_go == 0
 
     def state_consume_response_body(self, event: events.Event) -> Commands:
         if isinstance(event, ResponseData):
             self.response_body_buf += event.data
             if len(self.response_body_buf) > self.gate.body_limit:
                 self.response_body_buf.clear()
-                why = f"the answer is larger than the {self.gate.body_limit} bytes that can be masked whole"
-                raise Refusal(why, status=502, code="BadGateway", station="mask")
+                raise self.answer_too_large()
         elif isinstance(event, ResponseTrailers):
             raise Refusal("trailers on an answer are not supported", status=502, code="BadGateway", station="wire")
         elif isinstance(event, ResponseEndOfMessage):
@@ -330,13 +373,9 @@ class WireStream(HttpStream):
         yield HttpResponseHook(self.flow)
         if (yield from self.check_killed(False)):
             return
-        if not self.gate.may_release(self.flow):
-            refusal = self.gate.verdict(self.flow) or Refusal(
-                "the answer was not let out by swap, mask and record", status=502, code="GatewayRefused", station="seal"
-            )
+        if refusal := self._withheld(response, already_streamed):
             if already_streamed:
-                yield from self.cut(refusal.message)
-                return
+                raise refusal
             self.gate.answer(self.flow, refusal)
             yield HttpResponseHook(self.flow)
         self.server_state = self.state_done
@@ -347,157 +386,47 @@ class WireStream(HttpStream):
                 yield SendHttp(ResponseData(self.stream_id, chunk), self.context.client)
         else:
             content = response.raw_content
+            if expected_http_body_size(self.flow.request, response) == -1:
+                response = copied(response)
+                response.headers["content-length"] = str(len(content or b""))
             yield SendHttp(ResponseHeaders(self.stream_id, response, not content), self.context.client)
             if content:
                 yield SendHttp(ResponseData(self.stream_id, content), self.context.client)
         if self.client_state == self.state_done:
             yield from self.flow_done()
+        else:
+            yield from self.done_early()
 
+    def _withheld(self, response: http.Response, streamed: bool) -> Refusal | None:
+        """Why the answer does not go out: nobody let it out, or it would break the framing towards the agent."""
+        if not self.gate.may_release(self.flow):
+            why = "the answer was not let out by swap, mask and record"
+            return self.gate.verdict(self.flow) or Refusal(why, status=502, code="GatewayRefused", station="seal")
+        if not streamed:
+            length = expected_http_body_size(self.flow.request, response)
+            if length is not None and length not in (-1, len(response.raw_content or b"")):
+                why = "the answer does not have the length that it announces"
+                return Refusal(why, status=502, code="BadGateway", station="wire")
+        return None
 
-class WireLayer(HttpLayer):
-    """The HTTP layer whose streams are the wire's, and which lets nothing out that a stream has not signed."""
+    def done_early(self) -> Commands:
+        """The answer is complete and the request's body is not: nobody needs the rest of it."""
+        if self.client_state == self.state_stream_request_body:
+            self.client_state = self.state_discard_request_body
+            error = RequestProtocolError(self.stream_id, "answered before the body was complete", ErrorCode.CANCEL)
+            yield SendHttp(error, self.context.server)
+        self.flow.live = False
+        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
 
-    gate: Gate
-
-    def _handle_event(self, event: events.Event) -> Commands:
-        if isinstance(event, events.Start):
-            self._bound_heads()
-        elif isinstance(event, events.DataReceived) and event.connection is not self.context.client:
-            peer = self.connections.get(event.connection)
-            leaf = peer.context.layers[-1] if peer else None
-            if isinstance(leaf, Http1Client) and leaf.response is None and len(leaf.buf) + len(event.data) > HEAD_LIMIT:
-                # A head without end from upstream: mitmproxy would collect it without limit.
-                head = (bytes(leaf.buf) + event.data).partition(b"\r\n\r\n")
-                if not head[1] or len(head[0]) > HEAD_LIMIT:
-                    event.connection.state = event.connection.state.CLOSED
-                    leaf.buf = type(leaf.buf)()
-                    yield commands.CloseConnection(event.connection)
-                    event = events.ConnectionClosed(event.connection)
-        yield from super()._handle_event(event)
-
-    def _bound_heads(self) -> None:
-        client = self.context.client
-        if client.alpn == b"h2":
-            self.connections.setdefault(client, BoundedHttp2Server(self.context.fork()))
-        elif client.alpn in (None, b"", b"http/1.1", b"http/1.0", b"http/0.9"):
-            self.connections.setdefault(client, BoundedHttp1Server(self.context.fork()))
-
-    def make_stream(self, stream_id: int) -> Commands:
-        stream = WireStream(self.context.fork(), stream_id)
-        stream.gate = self.gate
-        self.streams[stream_id] = stream
-        yield from self.event_to_child(stream, events.Start())
-
-    def event_to_child(self, child: layer.Layer | HttpStream, event: events.Event) -> Commands:
-        if type(event) is RequestHeaders and not isinstance(child, HttpStream):
-            stream = self.streams.get(event.stream_id)
-            if (
-                not isinstance(stream, WireStream)
-                or event.request is not stream.flow.request
-                or stream.outbound is None
-            ):
-                raise RuntimeError("a request head without a signed copy reached the wire")
-            signed = stream.outbound
-            stream.outbound = None
-            event = RequestHeaders(event.stream_id, signed, event.end_stream)
-        yield from super().event_to_child(child, event)
-
-
-class BoundedHttp1Server(Http1Server):
-    """HTTP/1 towards the client with a limit and a time for a request's head."""
-
-    _heads = 0
-    _waiting = -1
-
-    def _handle_event(self, event: events.Event) -> Commands:
-        if isinstance(event, events.Wakeup):
-            if self.state == self.read_headers and self._waiting == self._heads and self.buf:
-                yield from self._close(408, "the request's head took too long")
+    def flow_done(self) -> Commands:
+        if not self.flow.websocket:
+            yield from super().flow_done()
             return
-        try:
-            yield from super()._handle_event(event)
-        except NotImplementedError:
-            # mitmproxy has no HTTP/1 trailers; a client that sends them must not leave the connection in limbo.
-            yield commands.CloseConnection(self.conn)
-            message = "HTTP trailers on a request are not supported"
-            yield ReceiveHttp(RequestProtocolError(self.stream_id, message, ErrorCode.GENERIC_CLIENT_ERROR))
-            self.state = self.done
-            return
-        if isinstance(event, events.DataReceived) and self.state == self.read_headers and self.buf:
-            if len(self.buf) > HEAD_LIMIT:
-                yield from self._close(431, f"a request's head may have {HEAD_LIMIT} bytes")
-            elif self._waiting != self._heads:
-                self._waiting = self._heads
-                yield commands.RequestWakeup(HEAD_SECONDS)
-
-    def _close(self, status: int, message: str) -> Commands:
-        self.buf = type(self.buf)()
-        yield commands.SendData(self.conn, make_error_response(status, message))
-        yield commands.CloseConnection(self.conn)
-        self.state = self.done
-
-    def read_headers(self, event: events.ConnectionEvent) -> Commands:
-        if isinstance(event, events.DataReceived) and len(self.buf) > HEAD_LIMIT:
-            head = bytes(self.buf).partition(b"\r\n\r\n")
-            if not head[1] or len(head[0]) > HEAD_LIMIT:
-                yield from self._close(431, f"a request's head may have {HEAD_LIMIT} bytes")
-                return
-        yield from super().read_headers(event)
-        if self.state != self.read_headers:
-            self._heads += 1
-
-
-class BoundedHttp2Server(Http2Server):
-    """HTTP/2 towards the client with a time for a header block (its size is bounded by h2)."""
-
-    _waiting = False
-
-    def _handle_event(self, event: events.Event) -> Commands:
-        if isinstance(event, events.Wakeup):
-            self._waiting = False
-            if self._unfinished():
-                yield from self.protocol_error("a header block took too long")
-            return
-        yield from super()._handle_event(event)
-        if isinstance(event, events.DataReceived) and not self._waiting and self._unfinished():
-            self._waiting = True
-            yield commands.RequestWakeup(HEAD_SECONDS)
-
-    def _unfinished(self) -> bool:
-        return bool(self.h2_conn.incoming_buffer._headers_buffer)
-
-
-class ClosedLayer(layer.Layer):
-    """What is neither HTTP nor TLS: closes the client and swallows what still comes."""
-
-    def _handle_event(self, event: events.Event) -> Commands:
-        if isinstance(event, events.Start):
-            yield commands.CloseConnection(self.context.client)
-
-
-_FROM_UPSTREAM = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage, ResponseProtocolError)
-
-
-def install(next_layer: layer.NextLayer, gate: Gate) -> bool:
-    """Turns the layer that mitmproxy chose into the gateway's. False: it is no HTTP or TLS layer, and is closed."""
-    chosen = next_layer.layer
-    if chosen is None:
-        return True  # mitmproxy wants more bytes before it chooses
-    for part in _stack(chosen):
-        if type(part) is HttpLayer:
-            part.__class__ = WireLayer
-            part.gate = gate  # type: ignore[attr-defined]
-        elif not isinstance(part, (WireLayer, ClientTLSLayer, ServerTLSLayer, layer.NextLayer)):
-            next_layer.layer = ClosedLayer(next_layer.context)
-            return False
-    return True
-
-
-def _stack(top: layer.Layer) -> Iterator[layer.Layer]:
-    part: layer.Layer | None = top
-    while part is not None:
-        yield part
-        part = getattr(part, "child_layer", None)
+        self.child_layer = child = WireWebsocket(self.context, self.flow)
+        child.gate = self.gate
+        self._handle_event = self.passthrough  # type: ignore[method-assign]
+        yield from child.handle_event(events.Start())
+        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
 
 
 def _chunks(stream: Any, data: bytes) -> Iterator[bytes]:
@@ -508,6 +437,3 @@ def _chunks(stream: Any, data: bytes) -> Iterator[bytes]:
     for chunk in (made,) if isinstance(made, bytes) else made:
         if chunk:
             yield chunk
-
-
-__all__ = ["HEAD_LIMIT", "HEAD_SECONDS", "ClosedLayer", "Gate", "Http1Connection", "WireLayer", "WireStream", "install"]

@@ -1,0 +1,122 @@
+"""HTTP connections with a limit and a time for the head of a message; mitmproxy collects heads without bound."""
+
+from __future__ import annotations
+
+import re
+
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.layers.http import (
+    ReceiveHttp,
+)
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server, make_error_response
+from mitmproxy.proxy.layers.http._http2 import Http2Server
+
+from .gate import Commands
+
+HEAD_LIMIT = 64 * 1024  # bytes of an HTTP/1 head, either direction
+HEAD_SECONDS = 30.0  # from a head's first byte to its last
+
+_INFORMATIONAL = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r]")
+
+
+class Bounded(Http1Connection):
+    """HTTP/1 with a limit and a time for the head of a message, either direction."""
+
+    _heads = 0
+    _waiting = -1
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        if isinstance(event, events.Wakeup):
+            if self._waiting == self._heads and self._in_head():
+                yield from self.head_fault(408, "a head took too long")
+            return
+        try:
+            yield from super()._handle_event(event)
+        except NotImplementedError:
+            # mitmproxy has no HTTP/1 trailers and would leave the connection in limbo.
+            yield from self.fault("HTTP trailers are not supported")
+            return
+        if self.state == self.wait and len(self.buf) > HEAD_LIMIT:
+            yield from self.fault("too many pipelined requests")
+        elif isinstance(event, events.DataReceived) and self._in_head() and self._waiting != self._heads:
+            self._waiting = self._heads
+            yield commands.RequestWakeup(HEAD_SECONDS)
+
+    def _in_head(self) -> bool:
+        return bool(self.buf) and self.state == self.read_headers
+
+    def read_headers(self, event: events.ConnectionEvent) -> Commands:
+        if isinstance(event, events.DataReceived):
+            self.skip_informational()
+            if len(self.buf) > HEAD_LIMIT:
+                head, end, _ = bytes(self.buf).partition(b"\r\n\r\n")
+                if not end or len(head) > HEAD_LIMIT:
+                    yield from self.head_fault(431, f"a head may have {HEAD_LIMIT} bytes")
+                    return
+        yield from super().read_headers(event)
+        if self.state != self.read_headers:
+            self._heads += 1
+
+    def skip_informational(self) -> None:
+        """Only answers have informational heads before them."""
+
+    def head_fault(self, status: int, message: str) -> Commands:
+        raise NotImplementedError
+
+    def fault(self, message: str) -> Commands:
+        self.buf = type(self.buf)()
+        self.state = self.done
+        yield commands.CloseConnection(self.conn)
+        assert self.stream_id is not None
+        yield ReceiveHttp(self.ReceiveProtocolError(self.stream_id, message, self.ReceiveProtocolError.code))
+
+
+class BoundedHttp1Server(Bounded, Http1Server):
+    """HTTP/1 towards the client."""
+
+    def head_fault(self, status: int, message: str) -> Commands:
+        self.buf = type(self.buf)()
+        self.state = self.done
+        yield commands.SendData(self.conn, make_error_response(status, message))
+        yield commands.CloseConnection(self.conn)
+
+
+class BoundedHttp1Client(Bounded, Http1Client):
+    """HTTP/1 towards upstream. mitmproxy would take an informational head (100, 103) for the answer."""
+
+    @classmethod
+    def bind(cls, leaf: layer.Layer) -> None:
+        """Turns the connection that mitmproxy made into this class before its first request leaves."""
+        if type(leaf) is Http1Client:
+            leaf.__class__ = cls
+            leaf.state = leaf.read_headers
+
+    def skip_informational(self) -> None:
+        while self.request and _INFORMATIONAL.match(self.buf._data) and (end := self.buf._data.find(b"\r\n\r\n")) >= 0:
+            self.buf.maybe_extract_at_most(end + 4)
+
+    def head_fault(self, status: int, message: str) -> Commands:
+        yield from self.fault(f"the answer's head: {message}")
+
+
+class BoundedHttp2Server(Http2Server):
+    """HTTP/2 towards the client with a time for a header block (its size is bounded by h2)."""
+
+    _blocks = 0
+    _waiting = -1
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        if isinstance(event, events.Wakeup):
+            if self._unfinished() and self._waiting == self._blocks:
+                yield from self.protocol_error("a header block took too long")
+            return
+        yield from super()._handle_event(event)
+        if isinstance(event, events.DataReceived):
+            if not self._unfinished():
+                self._blocks += 1
+            elif self._waiting != self._blocks:
+                self._waiting = self._blocks
+                yield commands.RequestWakeup(HEAD_SECONDS)
+
+    def _unfinished(self) -> bool:
+        return bool(self.h2_conn.incoming_buffer._headers_buffer)

@@ -1,0 +1,64 @@
+"""The HTTP layer whose streams and connections are the wire's."""
+
+from __future__ import annotations
+
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.layers import HttpLayer
+from mitmproxy.proxy.layers.http import (
+    HttpStream,
+    RequestHeaders,
+)
+
+from .bounds import BoundedHttp1Client, BoundedHttp1Server, BoundedHttp2Server
+from .gate import Commands, Gate, without_bytes
+from .stream import WireStream
+
+
+class WireLayer(HttpLayer):
+    """The HTTP layer whose streams are the wire's, and which lets nothing out that a stream has not signed."""
+
+    gate: Gate
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        if isinstance(event, events.Start):
+            self._bound_heads()
+        for command in super()._handle_event(event):
+            if isinstance(command, commands.Log):
+                command.message = without_bytes(command.message)
+            yield command
+
+    def _bound_heads(self) -> None:
+        client = self.context.client
+        if client.alpn == b"h2":
+            self.connections.setdefault(client, BoundedHttp2Server(self.context.fork()))
+        elif client.alpn in (None, b"", b"http/1.1", b"http/1.0", b"http/0.9"):
+            self.connections.setdefault(client, BoundedHttp1Server(self.context.fork()))
+
+    def make_stream(self, stream_id: int) -> Commands:
+        stream = WireStream(self.context.fork(), stream_id)
+        stream.gate = self.gate
+        self.streams[stream_id] = stream
+        yield from self.event_to_child(stream, events.Start())
+
+    def event_to_child(self, child: layer.Layer | HttpStream, event: events.Event) -> Commands:
+        if type(event) is RequestHeaders and not isinstance(child, HttpStream):
+            stream = self.streams.get(event.stream_id)
+            if (
+                not isinstance(stream, WireStream)
+                or event.request is not stream.flow.request
+                or stream.outbound is None
+            ):
+                raise RuntimeError("a request head without a signed copy reached the wire")
+            signed = stream.outbound
+            stream.outbound = None
+            event = RequestHeaders(event.stream_id, signed, event.end_stream)
+            BoundedHttp1Client.bind(child.context.layers[-1])
+        yield from super().event_to_child(child, event)
+
+
+class ClosedLayer(layer.Layer):
+    """What is neither HTTP nor TLS: closes the client and swallows what still comes."""
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        if isinstance(event, events.Start):
+            yield commands.CloseConnection(self.context.client)
