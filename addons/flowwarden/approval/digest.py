@@ -52,7 +52,7 @@ _TRAILER_SIGNATURE = re.compile(rb"(?m)^x-amz-trailer-signature:[^\r\n]*")
 _SLOT = "<generated>"
 
 
-def digest(  # noqa: PLR0917 all of it is what a grant is bound to
+def digest(
     principal: Principal,
     lease_role: str,
     account: str,

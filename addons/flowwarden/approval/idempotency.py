@@ -13,10 +13,32 @@ from ..types import Operation
 GENERATED = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 """What the SDKs fill in: a UUID. A value that somebody chose is bound like any other."""
 
+TOKEN_NAMES = frozenset(
+    {
+        "clientrequesttoken",
+        "clienttoken",
+        "clienttokenid",
+        "creationtoken",
+        "creatorrequestid",
+        "executetoken",
+        "idempotencytoken",
+        "operationid",
+        "provisiontoken",
+        "requestid",
+        "terminatetoken",
+        "updaterrequestid",
+        "updatetoken",
+    }
+)
+"""Members that name the attempt only. botocore gives its trait to others too, which name what is acted upon: Athena's
+NamedQueryId and QueryExecutionId, AgentCore's runtimeSessionId. Those are bound."""
+
 BECOMES_DATA = frozenset(
     {
         # The token is the VersionId of what the call makes.
         # https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_PutSecretValue.html
+        # https://docs.aws.amazon.com/marketplace/latest/APIReference/API_marketplace-deployment_PutDeploymentParameter.html
+        "marketplace-deployment:PutDeploymentParameter",
         "secretsmanager:CreateSecret",
         "secretsmanager:PutSecretValue",
         "secretsmanager:RotateSecret",
@@ -49,4 +71,5 @@ def members(operation: Operation) -> tuple[tuple[str, str, str], ...]:
             shapes[name].serialization.get("name", name),
         )
         for name in found.idempotent_members
+        if name.lower() in TOKEN_NAMES
     )

@@ -57,7 +57,7 @@ class Question:
         return self.query.get("format") == ["env"] or "text/plain" in self.headers.get("accept", "")
 
 
-async def answer(  # noqa: PLR0917 a request is what it is
+async def answer(
     services: Services,
     method: str,
     path: str,
