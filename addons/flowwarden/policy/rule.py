@@ -56,6 +56,7 @@ class Rule:
     exact_hosts: frozenset[str] = frozenset()
     names_hosts: bool = False
     speaks_of_aws: bool = False
+    lines: dict[str, int] = field(default_factory=dict, compare=False, repr=False)  # where each key stands
     source: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def matches(self, facts: Facts, sure: bool) -> bool:
@@ -207,6 +208,7 @@ def read(section: Section) -> Rule:
         exact_hosts=exact,
         names_hosts=hosts is not None,
         speaks_of_aws=any(each.key in AWS_KEYS for each in conditions),
+        lines={key: section.line(key) for key in section.keys()},  # noqa: SIM118
         source=plain(section.data),
     )
     if found.sign and (not hosts or len(exact) != len(hosts.texts)):
@@ -214,11 +216,12 @@ def read(section: Section) -> Rule:
     return found
 
 
-def unique(rules: list[Rule]) -> None:
-    """RuleError at the second of two rules with one id."""
+def duplicates(rules: list[Rule]) -> list[RuleError]:
+    """An error for the second of any two rules with one id."""
     seen: dict[str, Rule] = {}
+    found = []
     for rule in rules:
-        if rule.id in seen:
-            first = seen[rule.id]
-            raise RuleError(f"the id {rule.id!r} is taken by {first.file}:{first.line}", rule.file, rule.line)
-        seen[rule.id] = rule
+        first = seen.setdefault(rule.id, rule)
+        if first is not rule:
+            found.append(RuleError(f"the id {rule.id!r} is taken by {first.file}:{first.line}", rule.file, rule.line))
+    return found

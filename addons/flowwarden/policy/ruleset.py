@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import cast
@@ -161,20 +161,52 @@ def files(folder: Path) -> list[Path]:
     return found
 
 
+@dataclass
+class Reading:
+    """What a folder's files hold: rules and examples as far as they could be read, and every error met."""
+
+    rules: list[Rule] = field(default_factory=list)
+    examples: list[Section] = field(default_factory=list)
+    default: Effect = "deny"
+    errors: list[RuleError] = field(default_factory=list)
+
+    def take(self, path: Path, main: bool) -> None:
+        """Adds one file's."""
+        try:
+            section = load_yaml(path)
+            if main:
+                self.default = cast(Effect, section.choice("default", ("deny", "allow"), "deny"))
+            entries = section.sections("rules", [])
+            self.examples.extend(section.sections("tests", []))
+            section.finish()
+        except RuleError as error:
+            self.errors.append(error)
+            return
+        for entry in entries:
+            try:
+                self.rules.append(rules_of.read(entry))
+            except RuleError as error:
+                self.errors.append(error)
+            except RecursionError:
+                self.errors.append(entry.error("is nested too deeply"))
+
+
+def read(folder: Path) -> Reading:
+    """Reads the rules of a folder and collects the errors instead of raising the first."""
+    found = Reading()
+    try:
+        paths = files(folder)
+    except RuleError as error:
+        return Reading(errors=[error])
+    for path in paths:
+        found.take(path, main=path.parent == folder)
+    found.errors.extend(rules_of.duplicates(found.rules))
+    return found
+
+
 def load(folder: Path) -> RuleSet:
     """Reads the rules of a folder. RuleError, with file and line, for any problem; a missing policy.yaml is one."""
-    rules: list[Rule] = []
-    examples: list[Section] = []
-    default: Effect = "deny"
-    for path in files(folder):
-        section = load_yaml(path)
-        if path.name == FILE and path.parent == folder:
-            default = cast(Effect, section.choice("default", ("deny", "allow"), "deny"))
-        try:
-            rules.extend(rules_of.read(entry) for entry in section.sections("rules", []))
-        except RecursionError:
-            raise RuleError("is nested too deeply", str(path)) from None
-        examples.extend(section.sections("tests", []))
-        section.finish()
-    rules_of.unique(rules)
-    return RuleSet(rules, default, examples)
+    found = read(folder)
+    if found.errors:
+        raise found.errors[0]
+    return RuleSet(found.rules, found.default, found.examples)
