@@ -65,3 +65,10 @@ def recorded(
 
     asyncio.run(run())
     return root / "recordings"
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Waits for what another thread does."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - the other thread sets no event
+            await asyncio.sleep(0.01)

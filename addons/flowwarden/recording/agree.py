@@ -29,7 +29,8 @@ class Agreement:
         if not path.exists():
             return
         try:
-            self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+            self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+            self._db.execute("BEGIN")  # one view of position and rows, though the gateway goes on writing
             self._until = self._db.execute("SELECT seq FROM position").fetchone()[0]
             self._cursor = self._db.execute(f"SELECT {', '.join(FLOW_COLUMNS)} FROM flows ORDER BY seq")  # noqa: S608
             self._next: tuple[Any, ...] | None = self._cursor.fetchone()

@@ -16,6 +16,7 @@ from .ledger import CHECKPOINTS, LOG, Head
 from .merkle import leaf_hash
 
 LARGEST_TEAR = 64 << 20  # bytes behind the first bad line that can still be one torn batch
+REPAIR = ".repair"
 _VERIFY = "Run `flowwarden verify` on it; to record anew, move the folder away"
 
 
@@ -29,6 +30,8 @@ class Found:
     gaps: list[dict[str, Any]] = field(default_factory=list)
     unknown: list[dict[str, Any]] = field(default_factory=list)
     ends: dict[str, int] = field(default_factory=dict)  # where each frame file ends by the log
+    torn: list[tuple[str, int]] = field(default_factory=list)
+    renamed: list[tuple[Path, Path]] = field(default_factory=list)
     checkpointed: int = -1
     runs: int = 0
 
@@ -45,7 +48,15 @@ def recover(folder: Path) -> Found:
         roots = _read_log(folder, found)
         _compare(folder, notes, roots, found)
         _cut_frames(folder, found)
-        _drop_half_bodies(folder, found)
+        found.gaps += _left(folder)
+        _keep_half_bodies(folder, found)
+        gaps = [_keep_tail(folder, name, good) for name, good in found.torn]
+        found.gaps += [gap for gap in gaps if gap not in found.gaps]
+        _leave(folder, found.gaps)
+        for part, whole in found.renamed:
+            part.rename(whole)
+        for name, good in found.torn:
+            _cut(folder / name, good)
     except OSError as error:
         raise StoreError(f"{folder} cannot be recovered: {error.strerror or error}") from error
     return found
@@ -71,7 +82,7 @@ def _read_log(folder: Path, found: Found) -> dict[int, bytes]:
             head.seq += 1
             if head.seq == wanted:
                 roots[wanted] = head.tree.root()
-    _cut(folder, LOG, good, found)
+    _tear(folder, LOG, good, found)
     return roots
 
 
@@ -115,7 +126,7 @@ def _checkpoints(folder: Path, found: Found) -> list[note.Checkpoint]:
         return []
     data = path.read_bytes()
     ends = _last_note_end(data)
-    _cut(folder, CHECKPOINTS, ends, found)
+    _tear(folder, CHECKPOINTS, ends, found)
     try:
         notes = [note.parse(text) for text in note.split(data[:ends].decode().splitlines(keepends=True))]
     except (UnicodeDecodeError, StoreError):
@@ -149,21 +160,46 @@ def _compare(folder: Path, notes: list[note.Checkpoint], roots: dict[int, bytes]
         raise StoreError(f"{folder / LOG} is not the log that its last checkpoint was signed over", _VERIFY)
 
 
-def _cut(folder: Path, name: str, good: int, found: Found) -> None:
-    """Cuts a file at its last good offset; the rest is kept by its hash and noted."""
+def _tear(folder: Path, name: str, good: int, found: Found) -> None:
+    """Marks a file to be cut at its last good offset, once all of the folder has been looked at."""
     path = folder / name
     size = path.stat().st_size
-    if size <= good:
-        return
     if size - good > LARGEST_TEAR:
         raise StoreError(f"{path} is broken at offset {good}, {size - good} bytes before its end", _VERIFY)
-    with path.open("r+b") as file:
+    if size > good:
+        found.torn.append((name, good))
+
+
+def _keep_tail(folder: Path, name: str, good: int) -> dict[str, Any]:
+    """Keeps what will be cut off under its hash; gives the gap record that says so."""
+    with (folder / name).open("rb") as file:
         file.seek(good)
         torn = file.read()
-        digest = _keep(folder, torn)
+    return {"reason": "torn tail", "file": name, "offset": good, "length": len(torn), "sha256": _keep(folder, torn)}
+
+
+def _cut(path: Path, good: int) -> None:
+    with path.open("r+b") as file:
         file.truncate(good)
         os.fsync(file.fileno())
-    found.gaps.append({"reason": "torn tail", "file": name, "offset": good, "length": len(torn), "sha256": digest})
+
+
+def _left(folder: Path) -> list[dict[str, Any]]:
+    """The gaps of a repair that was itself cut short before they were recorded."""
+    try:
+        found = json.loads((folder / REPAIR).read_bytes())
+        return [gap for gap in found if isinstance(gap, dict)]
+    except (FileNotFoundError, ValueError):
+        return []
+
+
+def _leave(folder: Path, gaps: list[dict[str, Any]]) -> None:
+    """Puts the gaps down beside the log before anything is cut; `start` removes them when the log holds them."""
+    if gaps:
+        with (folder / REPAIR).open("wb") as file:
+            file.write(json.dumps(gaps).encode())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _keep(folder: Path, data: bytes) -> str:
@@ -206,7 +242,7 @@ def _cut_frames(folder: Path, found: Found) -> None:
                 "file": name, "offset": good, "length": end - start, "sha256": sha256(tail[start:end]).hexdigest()
             }  # fmt: skip
             good += end - start
-        _cut(folder, name, good, found)
+        _tear(folder, name, good, found)
     for seq, (flow, session) in found.head.open.items():
         record: dict[str, Any] = {"flow": flow, "session": session, "intent": seq}
         if seq in frames:
@@ -214,7 +250,7 @@ def _cut_frames(folder: Path, found: Found) -> None:
         found.unknown.append(record)
 
 
-def _drop_half_bodies(folder: Path, found: Found) -> None:
+def _keep_half_bodies(folder: Path, found: Found) -> None:
     """Bodies whose stream a crash cut: what there is of them is kept under its hash."""
     for path in sorted((folder / "bodies").glob(".part-*")):
         digest = sha256()
@@ -224,7 +260,7 @@ def _drop_half_bodies(folder: Path, found: Found) -> None:
                 digest.update(block)
                 size += len(block)
         if size:
-            path.rename(folder / "bodies" / digest.hexdigest())
+            found.renamed.append((path, path.with_name(digest.hexdigest())))
             found.gaps.append(
                 {
                     "reason": "half a body",

@@ -20,7 +20,7 @@ from .disk import Disk
 from .ledger import DiskError, Entry, Ledger
 from .note import Signer
 from .records import UNKNOWN, outcome
-from .recover import Found, recover
+from .recover import REPAIR, Found, recover
 
 
 def begin(
@@ -43,6 +43,7 @@ def begin(
         ledger.checkpointed = found.checkpointed
         ledger.commit([Entry("start", _start(configuration, origin, str(signer.verifier), found)), *aftermath(found)])
         ledger.checkpoint()
+        (folder / REPAIR).unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"{folder} cannot be written: {error.strerror or error}") from error
     except DiskError as error:

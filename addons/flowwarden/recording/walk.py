@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from bisect import bisect_right
@@ -22,7 +23,7 @@ from .read import inside
 from .rotate import rotated
 
 if TYPE_CHECKING:
-    from .verify import Report
+    from .verify import Report, Severity
 
 _STEP = 8 << 20  # bytes between two signs of progress
 _MOST_LINKS = 20  # broken links that are listed one by one
@@ -67,10 +68,11 @@ class _Walker:
         self.report = report
         self.progress = progress
         self.seen = Walk()
-        self.files = _Frames(folder, report)
+        self.files = _Frames(folder, report, _live(folder))
         self.bodies: dict[str, int] = {}  # digest → seq that names it first
         self.removed: dict[str, str] = {}  # file → time of removal
         self.index = Agreement(folder)
+        self.live = _live(folder)
         self._told = 0
         self._broken = 0
         self._total = 0
@@ -110,7 +112,8 @@ class _Walker:
             seq, link = record["seq"], record["prev"]
             record["type"], record["time"]
         except (ValueError, KeyError, TypeError, RecursionError):
-            self._link("not a record", size, offset)
+            if line.endswith(b"\n") or not self.live:
+                self._link("not a record", size, offset)
             return None
         if seq != size:
             self._link(f"the record says that it is number {seq}", size, offset)
@@ -118,7 +121,7 @@ class _Walker:
             self._link(
                 f"the record does not follow the one before it: number {size - 1} or {size} was changed", size, offset
             )
-        if not line.endswith(b"\n"):
+        if not line.endswith(b"\n") and not self.live:
             self._link("the last record is torn", size, offset)
         return record if isinstance(record, dict) else None
 
@@ -219,12 +222,13 @@ class _Walker:
 
     def _unreferenced(self) -> None:
         """Files that no record speaks of."""
+        unknown: Severity = "note" if self.live else "invalid"
         for path in _files(self.folder):
             name = path.relative_to(self.folder).as_posix()
-            if name.startswith("flows/") and name not in self.files.ends:
-                self.report.add("invalid", "no record refers to this file", name)
+            if name.startswith("flows/") and name not in self.files.ends and path.stat().st_size:
+                self.report.add(unknown, "no record refers to this file", name)
             elif name.startswith("bodies/") and name[7:] not in self.bodies and not name.startswith("bodies/.part-"):
-                self.report.add("invalid", "no record refers to this body", name)
+                self.report.add(unknown, "no record refers to this body", name)
 
     def _tell(self) -> None:
         if self.progress and self.report.bytes - self._told >= _STEP:
@@ -235,8 +239,9 @@ class _Walker:
 class _Frames:
     """Frames checked in the order of the log, so that whatever lies between two of them is noticed."""
 
-    def __init__(self, folder: Path, report: Report) -> None:
+    def __init__(self, folder: Path, report: Report, live: bool) -> None:
         self.folder = folder
+        self._unknown: Severity = "note" if live else "invalid"  # of what a running gateway may be writing just now
         self.report = report
         self.ends: dict[str, int] = {}
         self.missing: dict[str, int] = {}
@@ -286,7 +291,22 @@ class _Frames:
                 continue
             size = (self.folder / name).stat().st_size
             if size > end:
-                self.report.add("invalid", f"{size - end} bytes that no record refers to", name, offset=end)
+                self.report.add(self._unknown, f"{size - end} bytes that no record refers to", name, offset=end)
+
+
+def _live(folder: Path) -> bool:
+    """Whether a gateway records to this folder right now."""
+    try:
+        handle = os.open(folder / ".lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def _digest(path: Path) -> tuple[int, str]:
@@ -301,4 +321,4 @@ def _digest(path: Path) -> tuple[int, str]:
 def _files(folder: Path) -> list[Path]:
     """The files of a recording, the index and the lock left out."""
     found = [Path(root) / name for root, _, names in os.walk(folder) for name in names]
-    return sorted(path for path in found if not path.name.startswith(("index.db", ".lock")))
+    return sorted(path for path in found if not path.name.startswith(("index.db", ".lock", ".repair")))

@@ -1,0 +1,184 @@
+"""The index: derived, found again from the log alone, never in the way of a record."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from recording_helpers import SESSION, intent, one_flow, recorded, until
+
+from flowwarden.errors import StoreError
+from flowwarden.recording import records
+from flowwarden.recording.index import Index, rebuild
+from flowwarden.recording.indexer import Indexer
+from flowwarden.recording.recorder import Recorder
+from flowwarden.recording.verify import verify
+from flowwarden.types import Phantom, Principal, Session
+
+WHO = Principal("https://idp.example.com", "dev", agent="bot", groups=frozenset({"developers"}), name="Dev")
+
+
+def dump(path: Path) -> list[str]:
+    """Every row of every table, and every word of the full-text index with its place."""
+    with sqlite3.connect(path) as db:
+        lines = [line for line in db.iterdump() if "_sqlite_migrations" not in line and "flows_fts" not in line]
+        db.execute("CREATE VIRTUAL TABLE temp.words USING fts5vocab('main', 'flows_fts', 'instance')")
+        lines += [repr(row) for row in db.execute("SELECT * FROM words ORDER BY 1, 2, 3, 4")]
+    db.close()
+    return lines
+
+
+async def busy_day(recorder: Recorder) -> None:
+    """Sessions, approvals, leases, refused and allowed calls."""
+    session = Session(SESSION, WHO, 1000.0, 2000.0, 3000.0, "h", Phantom("AKIDPHANTOM", "s"))
+    await recorder.append("session", records.session_event("start", session))
+    await recorder.append(
+        "session", records.lease_event(SESSION, access_key_id="ASIAX", role="arn:r", account="1" * 12, expires=2000.0)
+    )
+    await recorder.append(
+        "approval", records.approval_event("asked", "q1", session=SESSION, flow="f-asked", state="open")
+    )
+    await recorder.append(
+        "approval", records.approval_event("answered", "q1", session=SESSION, by=WHO, state="approved", reason="fine")
+    )
+    await one_flow(
+        recorder, actions=["s3:GetObject"], host="b.s3.amazonaws.com", path="/orders/2026.csv", decision="allow"
+    )
+    refused = records.outcome(
+        "f-refused", "refused", intent=None, session=SESSION, status=403, code="AccessDenied",
+        call=intent("f-refused", actions=["iam:DeleteUser", "iam:PassRole"], decision="deny", resources=[None]),  # type: ignore[arg-type]
+    )  # fmt: skip
+    await recorder.outcome(refused, None, session=SESSION)
+    seq = await recorder.append("intent", intent("f-asked", approval="q1", decision="approve"))
+    await recorder.outcome(
+        records.outcome("f-asked", "ok", intent=seq, session=SESSION, status=200, aws_request_id="REQ-1"),
+        None,
+        session=SESSION,
+    )
+    await recorder.append("session", records.session_event("end", session, "done"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = recorded(tmp_path, 3, busy_day)
+    rebuild(folder)
+    return folder
+
+
+@pytest.fixture
+def index(folder: Path):
+    index = Index(folder / "index.db")
+    yield index
+    index.close()
+
+
+def test_searches(index):
+    """Each way of asking finds what it has to, newest first."""
+    assert [row["id"] for row in index.flows(decision="deny")] == ["f-refused"]
+    assert [row["id"] for row in index.flows(request_id="REQ-1")] == ["f-asked"]
+    assert [row["action"] for row in index.flows(search="orders csv")] == ["s3:GetObject"]
+    assert [row["action"] for row in index.flows(search="passr")] == ["iam:DeleteUser"]
+    assert len(index.flows(action="ec2:Describe*")) == 4
+    assert len(index.flows(action="ec2:DescribeInstances", session=SESSION, limit=2)) == 2
+    assert index.flows(session="nobody") == []
+    assert index.flows(since="2999") == [] and len(index.flows(since="2020")) == 6
+    assert index.flows(outcome="refused")[0]["resource"] == "?"
+    seqs = [row["seq"] for row in index.flows()]
+    assert seqs == sorted(seqs, reverse=True)
+
+
+@pytest.mark.parametrize("search", ['"', "a OR", "NEAR(", "*", "x:y", "-", "'; DROP TABLE flows", "\x00"])
+def test_search_words_are_words(index, search):
+    """Nothing in a search is syntax."""
+    index.flows(search=search)
+
+
+def test_one_flow(index):
+    row = index.flow("f-ask")
+    assert row["approval"] == "q1" and row["masks"] == {}
+    assert index.flow("f-") is None  # two begin so
+    assert index.flow("nothing") is None
+    newest = index.flows(action="s3:GetObject")[0]
+    assert index.flow(newest["id"])["masks"] == {"secret-fields": 1}
+
+
+def test_sessions_and_approvals(index):
+    (session,) = index.sessions()
+    assert (session["subject"], session["flows"], session["reason"]) == ("dev", 6, "done")
+    (approval,) = index.approvals()
+    assert (approval["state"], approval["answered_by"], approval["flow"]) == ("approved", "dev", "f-asked")
+
+
+def test_rebuild_gives_the_same_rows(tmp_path):
+    """The index fed a few records at a time is the index made anew, row for row; masks, leases and all."""
+    folder = recorded(tmp_path, 4, busy_day)
+    index = Index(folder / "index.db")
+    while index.feed(folder, most=2):
+        pass
+    index.close()
+    fed = dump(folder / "index.db")
+    rebuild(folder)
+    assert dump(folder / "index.db") == fed
+    assert any("q1" in line for line in fed) and any("ASIAX" in line for line in fed)
+
+
+@pytest.mark.parametrize("damage", ["delete", "garbage", "other", "empty"])
+def test_a_lost_or_broken_index_is_made_anew(tmp_path, damage):
+    """Deleted, overwritten, or the index of another recording: the indexer makes it again, identical."""
+    folder = recorded(tmp_path, 3, busy_day)
+    rebuild(folder)
+    before = dump(folder / "index.db")
+    path = folder / "index.db"
+    if damage == "delete":
+        path.unlink()
+    elif damage == "garbage":
+        path.write_bytes(b"not a database" * 500)
+    elif damage == "empty":
+        path.write_bytes(b"")
+    else:
+        other = recorded(tmp_path / "other", 3, busy_day)
+        rebuild(other)
+        path.write_bytes((other / "index.db").read_bytes())
+    indexer = Indexer(folder, pause=0.01)
+    indexer.start()
+    indexer.stop()
+    assert indexer.problem == ""
+    assert dump(path) == before
+
+
+def test_busy_database_does_not_stop_recording(tmp_path):
+    """SQLite locked by somebody else: records go on, and the index catches up when it is free."""
+
+    async def run() -> None:
+        root = tmp_path
+        recorder = Recorder.open(root / "recordings", root / "state", configuration={})
+        folder = recorder.folder
+        Index(folder / "index.db").close()
+        lock = sqlite3.connect(folder / "index.db", isolation_level=None)
+        lock.execute("BEGIN EXCLUSIVE")
+        indexer = Indexer(folder, pause=0.01)
+        indexer.start()
+        for _ in range(20):
+            await one_flow(recorder)
+        await until(lambda: bool(indexer.problem))
+        assert recorder.ready
+        lock.execute("ROLLBACK")
+        lock.close()
+        await until(lambda: not indexer.problem)
+        await recorder.close()
+        indexer.stop()
+        index = Index(folder / "index.db")
+        assert len(index.flows()) == 20
+        index.close()
+        assert verify(folder).verdict == "valid"
+
+    asyncio.run(run())
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(StoreError):
+        rebuild(tmp_path / "nothing")
+    with pytest.raises(StoreError):
+        Index(tmp_path / "no" / "where" / "index.db")
