@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -58,6 +57,20 @@ def unavailable(station: str, crash: BaseException) -> Refusal:
     return Refusal(why, status=503, code="ServiceUnavailable", station=station)
 
 
+def undeliverable(station: str, crash: BaseException) -> Refusal:
+    """The refusal for a failure after bytes have left for upstream: 502, because the call may have been carried out."""
+    why = unavailable(station, crash)
+    if not isinstance(crash, Refusal):
+        why.status, why.code = 502, "BadGateway"
+    return why
+
+
+def _stopping(crash: BaseException) -> bool:
+    """Whether the hook's own task is being cancelled; a CancelledError from elsewhere is a failure like any other."""
+    task = asyncio.current_task()
+    return isinstance(crash, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
 class Guard:
     """The chain as one mitmproxy addon, and the wire's Gate."""
 
@@ -79,8 +92,10 @@ class Guard:
     async def client_connected(self, client: connection.Client) -> None:
         try:
             await self._call("client_connected", client)
-        except Exception as crash:
+        except BaseException as crash:
             client.error = unavailable("connect", crash).message
+            if _stopping(crash):
+                raise
 
     async def client_disconnected(self, client: connection.Client) -> None:
         await self._note("client_disconnected", client)
@@ -88,7 +103,7 @@ class Guard:
     async def http_connect(self, flow: http.HTTPFlow) -> None:
         try:
             await self._call("http_connect", flow)
-        except Exception as crash:
+        except BaseException as crash:
             why = unavailable("connect", crash)
             headers = {"content-type": "text/plain", "x-flowwarden-station": why.station}
             if why.status == 407:
@@ -100,8 +115,10 @@ class Guard:
     async def tls_clienthello(self, data: tls.ClientHelloData) -> None:
         try:
             await self._call("tls_clienthello", data)
-        except Exception as crash:
+        except BaseException as crash:
             access.tunnel(data.context.client).refused = unavailable("connect", crash).message
+            if _stopping(crash):
+                raise
 
     def next_layer(self, data: layer.NextLayer) -> None:
         try:
@@ -117,8 +134,10 @@ class Guard:
     async def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
         try:
             await self._call("server_connect", data)
-        except Exception as crash:
+        except BaseException as crash:
             data.server.error = unavailable("connect", crash).message
+            if _stopping(crash):
+                raise
 
     async def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
         await self._note("server_connected", data)
@@ -131,6 +150,8 @@ class Guard:
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
         self.live.add(flow.id)
         self.idle.clear()
+        if why := access.tunnel(flow.client_conn).refused:
+            self.answer(flow, Refusal(why, station="connect"))
         if flow.error is None:
             await self._judge("requestheaders", flow)
 
@@ -140,6 +161,14 @@ class Guard:
     async def _judge(self, event: str, flow: http.HTTPFlow) -> None:
         """Asks the request stations in order; the first refusal ends it."""
         owner = access.of(flow)
+        if not owner.wired:
+            self.answer(
+                flow,
+                Refusal(
+                    "this request did not come through the wire", status=502, code="GatewayRefused", station="wire"
+                ),
+            )
+            return
         for station, hook in self.table[event]:
             if owner.refusal is not None or flow.response is not None:
                 break
@@ -147,11 +176,11 @@ class Guard:
                 made = hook(flow)
                 if made is not None:
                     await made
-            except asyncio.CancelledError:
-                self.answer(flow, unavailable(station.name, RuntimeError("cancelled")))
-                raise
             except BaseException as crash:
-                self._refuse_request(flow, unavailable(station.name, crash))
+                late = event == "request" and callable(flow.request.stream)
+                self._refuse_request(flow, (undeliverable if late else unavailable)(station.name, crash))
+                if _stopping(crash):
+                    raise
         if flow.response is not None and event == "requestheaders":
             flow.request.stream = True  # the wire then answers on the head
 
@@ -171,16 +200,19 @@ class Guard:
                 if made is not None:
                     await made
             except BaseException as crash:
-                access.of(flow).refusal = unavailable(station.name, crash)
-                if isinstance(crash, asyncio.CancelledError):
+                access.of(flow).refusal = undeliverable(station.name, crash)
+                if _stopping(crash):
                     raise
                 return
 
     async def response(self, flow: http.HTTPFlow) -> None:
         """Swap, mask, record. A failure of the first two is recorded as the refusal that the agent gets."""
+        owner = access.of(flow)
         for station, hook in self.table["response"]:
             own = flow.response is proof.of(flow).own_answer
-            owner = access.of(flow)
+            streams = not own and flow.response is not None and callable(flow.response.stream)
+            if owner.refusal is not None and streams:
+                break  # the wire cuts it, and `error` records that
             if station.name != "record" and (own or owner.refusal is not None):
                 continue
             try:
@@ -188,11 +220,11 @@ class Guard:
                 if made is not None:
                     await made
             except BaseException as crash:
-                why = unavailable(station.name, crash)
-                owner.refusal = owner.refusal or why
-                if station.name != "record" and not callable(flow.response.stream if flow.response else None):
+                why = undeliverable(station.name, crash)
+                if not streams and (station.name != "record" or (own and owner.refusal is None)):
                     self.answer(flow, why)
-                if isinstance(crash, asyncio.CancelledError):
+                owner.refusal = owner.refusal or why
+                if _stopping(crash):
                     raise
         self._done(flow)
 
@@ -201,13 +233,18 @@ class Guard:
         self._done(flow)
 
     async def websocket_message(self, flow: http.HTTPFlow) -> None:
+        """A message that a station does not let pass is dropped, and the wire then closes both sides."""
+        owner = access.of(flow)
         try:
-            await self._call("websocket_message", flow)
-        except Exception as crash:
-            unavailable("record", crash)
+            if owner.refusal is None:
+                await self._call("websocket_message", flow)
+        except BaseException as crash:
+            owner.refusal = unavailable("record", crash)
+            if _stopping(crash):
+                raise
+        if owner.refusal is not None:
             assert flow.websocket is not None
             flow.websocket.messages[-1].drop()
-            flow.client_conn.error = "refused"
 
     async def websocket_end(self, flow: http.HTTPFlow) -> None:
         await self._note("websocket_end", flow)
@@ -251,7 +288,7 @@ class Guard:
         owner = access.of(flow)
         owner.refusal = refusal
         try:
-            status, headers, body = refusals.render(refusal, owner.call, owner.request, str(uuid.uuid4()))
+            status, headers, body = refusals.render(refusal, owner.call, owner.request, owner.id)
         except Exception as crash:
             unavailable("refusal", crash)
             status, headers, body = (
@@ -304,8 +341,10 @@ class Guard:
                 made = hook(*args)
                 if inspect.isawaitable(made):
                     await made
-            except Exception as crash:
+            except BaseException as crash:
                 unavailable(station.name, crash)
+                if _stopping(crash):
+                    raise
 
     def _done(self, flow: http.HTTPFlow) -> None:
         self.live.discard(flow.id)
@@ -348,7 +387,7 @@ def guarded(
         try:
             return stream(data)
         except BaseException as crash:
-            failed.append(unavailable(station, crash))
+            failed.append(undeliverable(station, crash))
             on_failure(failed[0])
             raise failed[0] from None
 

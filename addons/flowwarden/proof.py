@@ -29,7 +29,7 @@ class Proof:
 
     heads: dict[str, Snapshot] = field(default_factory=dict)
     bodies: dict[str, bytes | None] = field(default_factory=dict)
-    answers: dict[str, http.Response] = field(default_factory=dict)
+    answers: dict[str, Snapshot] = field(default_factory=dict)
     request_stream: Callable[[bytes], Any] | None = None
     response_stream: Callable[[bytes], Any] | None = None
     own_answer: http.Response | None = None
@@ -68,7 +68,12 @@ def let_pass(flow: http.HTTPFlow, station: str) -> None:
 def let_out(flow: http.HTTPFlow, station: str) -> None:
     """An answer station says: this answer may go to the agent, as far as I am concerned."""
     if flow.response is not None:
-        of(flow).answers[station] = flow.response
+        of(flow).answers[station] = _answer(flow.response)
+
+
+def _answer(response: http.Response) -> Snapshot:
+    data = response.data
+    return response, data.status_code, data.headers.fields, data.content
 
 
 def seal(flow: http.HTTPFlow) -> None:
@@ -93,7 +98,7 @@ def seal(flow: http.HTTPFlow) -> None:
                 code="GatewayRefused",
                 station="seal",
             )
-        if not streamed and station in _ON_BODY and content and proof.bodies[station] != content:
+        if not streamed and station in _ON_BODY and (proof.bodies[station] or b"") != (content or b""):
             raise Refusal(
                 f"the station {station!r} has not judged this body", status=502, code="GatewayRefused", station="seal"
             )
@@ -111,4 +116,10 @@ def may_release(flow: http.HTTPFlow) -> bool:
     proof = of(flow)
     if proof.own_answer is response:
         return True
-    return all(proof.answers.get(station) is response for station in ANSWER_STATIONS)
+    now = _answer(response)
+    swapped = proof.answers.get("swap")
+    return (
+        swapped is not None
+        and swapped[0] is response
+        and proof.answers.get("mask") == now == proof.answers.get("record")
+    )
