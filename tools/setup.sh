@@ -25,15 +25,18 @@ python=$(find_python) || {
   exit 1
 }
 
-want=$({ cat requirements.lock pyproject.toml tools/setup.sh; "$python" -V; } | sha256sum | cut -d' ' -f1)
-if [ -f .venv/.installed ] && [ "$(cat .venv/.installed)" = "$want" ] && .venv/bin/python -c '' 2>/dev/null; then
-  touch .venv/.installed
-  exit 0
+# The environment is made anew when the lock changes, the project installed again when its own metadata changes.
+want=$({ cat requirements.lock tools/setup.sh; "$python" -V; } | sha256sum | cut -d' ' -f1)
+own=$(sed -n '/^\[build-system\]/,/^\[tool\./p' pyproject.toml | sha256sum | cut -d' ' -f1)
+if [ "$(cat .venv/.locked 2>/dev/null)" != "$want" ] || ! .venv/bin/python -c '' 2>/dev/null; then
+  echo "Setting up .venv with $("$python" -V) (once, about a minute) ..."
+  rm -rf .venv
+  "$python" -m venv .venv
+  .venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+  echo "$want" > .venv/.locked
 fi
-
-echo "Setting up .venv with $("$python" -V) (once) ..."
-rm -rf .venv
-"$python" -m venv .venv
-.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
-.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
-echo "$want" > .venv/.installed
+if [ "$(cat .venv/.installed 2>/dev/null)" != "$own" ]; then
+  .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+  echo "$own" > .venv/.installed
+fi
+touch .venv/.installed

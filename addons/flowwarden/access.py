@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 from weakref import WeakKeyDictionary
 
-from .types import BodyMode, Call, Decision, Principal, Request, Session
+from .types import BodyMode, Call, Decision, Phantom, Principal, Request, Session
 
 if TYPE_CHECKING:
     from mitmproxy import connection, http
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from .credentials.vault import Lease
     from .errors import Refusal
     from .proof import Proof
+    from .recording.passed import Passed
+    from .signing.authentication import Authentication
+    from .signing.upload import Upload
 
 
 @dataclass(slots=True)
@@ -42,6 +45,9 @@ class Access:
     credential: str = field(default="", repr=False)  # the proxy credential that came with this request or its tunnel
     session: Session | None = None
     principal: Principal | None = None
+    auth: Authentication | None = None  # how the agent signed the request
+    phantom: Phantom | None = None  # the keys it signed with
+    body_sha256: str = ""  # of the request's bytes on the wire, once they are known
     call: Call | None = None
     decision: Decision | None = None
     approval_id: str = ""
@@ -50,13 +56,15 @@ class Access:
     internal: bool = False  # for flowwarden.internal, answered by the gateway itself
     refusal: Refusal | None = None
     intent: int | None = None  # sequence number of the intent record
-    outcome: str = ""  # how the flow ended; empty while it has not
+    upload: Upload | None = None  # the request's body while it streams
+    bodies: dict[Literal["request", "response"], Passed] = field(default_factory=dict, repr=False)  # that pass in parts
+    answer_size: int = 0  # bytes of a streamed answer so far
+    recorded: bool = False  # the outcome is on disk
     masks: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     raw_answer: bytes | None = field(default=None, repr=False)  # the answer before swap and mask; never on the flow
     gone: asyncio.Event | None = None  # set when the client left
     proof: Proof | None = field(default=None, repr=False)
-    store: dict[str, Any] = field(default_factory=dict, repr=False)  # a station's own things, by its name
 
 
 _accesses: WeakKeyDictionary[http.HTTPFlow, Access] = WeakKeyDictionary()
@@ -69,6 +77,14 @@ def of(flow: http.HTTPFlow) -> Access:
     if found is None:
         found = _accesses[flow] = Access(id=flow.id)
     return found
+
+
+def without_body(request: Request) -> Request:
+    """The same request with its body marked as not read."""
+    head = Request(request.method, request.scheme, request.host, request.port, request.target, request.headers, None)
+    if "fields" in request.__dict__:
+        head.__dict__["fields"] = request.__dict__["fields"]
+    return head
 
 
 def known() -> WeakKeyDictionary[http.HTTPFlow, Access]:

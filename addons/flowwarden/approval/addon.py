@@ -25,7 +25,7 @@ class Approve(Judge):
     def __init__(self, services: Services) -> None:
         self.services = services
 
-    async def judge(self, flow: http.HTTPFlow, owner: Access) -> None:  # type: ignore[override]
+    async def judge(self, flow: http.HTTPFlow, owner: Access) -> None:
         decision = owner.decision
         assert decision is not None
         if decision.effect == "allow":
@@ -41,7 +41,8 @@ class Approve(Judge):
             why = "this call needs an approval, and its body streams: an approval is for exactly one body"
             raise self._refusal(why, "AccessDenied", owner)
         body_sha256 = owner.body_sha256 or hashlib.sha256(request.body).hexdigest()
-        role = self.services.vault.role_of(session)
+        lending = self.services.lending(session)
+        role = lending.assume_role[-1] if lending is not None and lending.assume_role else ""
         bound = digest(session.principal, role, call.account, call.region, call, request, body_sha256)
         approvals = self.services.approvals
         standing = approvals.granted(

@@ -81,7 +81,9 @@ class Identify(Station):
         if not tokens.looks_like_token(credential):
             session = sessions.by_handle(credential)
             if session is None:
-                raise TokenError("the proxy password is not a session's handle", "InvalidToken", "Start a session first.")
+                raise TokenError(
+                    "the proxy password is not a session's handle", "InvalidToken", "Start a session first."
+                )
             return sessions.check(session)
         digest = tokens.token_hash(credential)
         session = sessions.by_token(digest)

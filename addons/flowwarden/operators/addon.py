@@ -28,7 +28,9 @@ class Internal(Station):
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         length = flow.request.headers.get("content-length", "0")
         if access.of(flow).internal and length.isdigit() and int(length) > _LIMIT:
-            raise Refusal(f"at most {_LIMIT} bytes are read here", status=413, code="RequestEntityTooLarge", station=self.name)
+            raise Refusal(
+                f"at most {_LIMIT} bytes are read here", status=413, code="RequestEntityTooLarge", station=self.name
+            )
 
     async def request(self, flow: http.HTTPFlow) -> None:
         owner = access.of(flow)
@@ -36,7 +38,12 @@ class Internal(Station):
             return
         request = flow.request
         status, headers, body = await internal.answer(
-            self.services.operators, request.method, request.path, request.headers.fields, request.content or b"", owner.credential
+            self.services.operators,
+            request.method,
+            request.path,
+            dict(request.headers.items()),
+            request.content or b"",
+            owner.credential,
         )
-        response = http.Response.make(status, body, http.Headers(headers))
+        response = http.Response.make(status, body, dict(headers))
         flow.response = proof.of(flow).own_answer = response

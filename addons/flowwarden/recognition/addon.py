@@ -53,7 +53,8 @@ class Recognise(Station):
 
     def _recognise(self, flow: http.HTTPFlow, owner: Access) -> None:
         assert owner.request is not None
-        account = self.services.vault.account_of(owner.session) if owner.session else ""
+        lending = self.services.lending(owner.session)
+        account = lending.account if lending is not None else ""
         owner.call = self.services.recogniser.recognise(owner.request, account=account)
         if owner.call.aws and owner.request.scheme != "https":
             raise Refusal("AWS calls go over TLS", status=403, code="AccessDenied", station=self.name)

@@ -1,0 +1,139 @@
+"""flowwarden approvals, login: a human answers held calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ..operators.client import Client
+from .common import LOGIN_FILE, admin_option, console, json_option, print_json, show, table, token, token_option
+
+_COLUMNS: dict[str, Callable[[Any], object]] = {
+    "approval": lambda row: row["approval"] if "approval" in row else row.get("id"),
+    "state": lambda row: row["state"],
+    "who": lambda row: (row.get("principal") or {}).get("subject", ""),
+    "operation": lambda row: (row.get("summary") or {}).get("operation", ""),
+    "resources": lambda row: "\n".join(str(each) for each in (row.get("summary") or {}).get("resources", [])),
+    "rule": lambda row: ", ".join((row.get("summary") or {}).get("rules", [])),
+    "expires": lambda row: row.get("expires", ""),
+}
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def approvals(ctx: click.Context) -> None:
+    """Held calls: list, watch, show, approve, deny, revoke. Alone: the open ones."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_)
+
+
+@approvals.command("list")
+@admin_option
+@token_option
+@click.option(
+    "--state", default="open", show_default=True, help="open, approved, denied, expired, spent ...; all for every one."
+)
+@json_option
+def list_(admin_url: str, token_file: str | None, state: str, as_json: bool) -> None:
+    """The questions that are open."""
+    show(
+        as_json, Client(admin_url, token(token_file)).approvals("" if state == "all" else state), "Approvals", _COLUMNS
+    )
+
+
+@approvals.command()
+@admin_option
+@token_option
+@json_option
+def watch(admin_url: str, token_file: str | None, as_json: bool) -> None:
+    """Questions as they come, with a bell. Ends with Ctrl-C."""
+    for event in Client(admin_url, token(token_file)).watch():
+        if as_json:
+            click.echo(json.dumps(event))
+        elif event.get("event") != "hello":
+            row = event.get("approval") or {}
+            bell = "\a" if event.get("event") == "asked" else ""
+            summary = row.get("summary") or {}
+            click.echo(
+                f"{bell}{event.get('event'):10} {_COLUMNS['approval'](row)} {summary.get('operation', '')} {summary.get('resources', '')}"
+            )
+
+
+@approvals.command("show")
+@click.argument("id")
+@admin_option
+@token_option
+@json_option
+def show_(id: str, admin_url: str, token_file: str | None, as_json: bool) -> None:
+    """The whole request: who asks, for what, which rule wants it approved."""
+    found = Client(admin_url, token(token_file)).approval(id)
+    if as_json:
+        print_json(found)
+        return
+    rows = [(name, _text(value)) for name, value in found.items() if name != "summary"]
+    rows += [(name, _text(value)) for name, value in (found.get("summary") or {}).items()]
+    console().print(table(f"Approval {id}", ("", ""), rows))
+
+
+@approvals.command()
+@click.argument("id")
+@admin_option
+@token_option
+@click.option("--reason", default="", help="Why, for the record.")
+@json_option
+def approve(id: str, admin_url: str, token_file: str | None, reason: str, as_json: bool) -> None:
+    """Lets the held call pass, once."""
+    _answer(Client(admin_url, token(token_file)), id, True, reason, as_json)
+
+
+@approvals.command()
+@click.argument("id")
+@admin_option
+@token_option
+@click.option("--reason", required=True, help="Why; the agent reads it.")
+@json_option
+def deny(id: str, admin_url: str, token_file: str | None, reason: str, as_json: bool) -> None:
+    """Refuses the held call; the agent gets the reason."""
+    _answer(Client(admin_url, token(token_file)), id, False, reason, as_json)
+
+
+@approvals.command()
+@click.argument("id")
+@admin_option
+@token_option
+@click.option("--reason", default="", help="Why, for the record.")
+@json_option
+def revoke(id: str, admin_url: str, token_file: str | None, reason: str, as_json: bool) -> None:
+    """Takes back an open question or a grant that was not used up."""
+    found = Client(admin_url, token(token_file)).revoke(id, reason)
+    print_json(found) if as_json else click.echo(f"approval {id} is {found['state']}")
+
+
+def _answer(client: Client, id: str, approved: bool, reason: str, as_json: bool) -> None:
+    found = client.answer(id, approved, reason)
+    print_json(found) if as_json else click.echo(f"approval {id} is {found['state']}")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+
+
+@click.command()
+@click.option("--issuer", required=True, metavar="URL", help="The OIDC issuer to sign in at.")
+@click.option("--client-id", default="flowwarden", show_default=True, help="This program's client id there.")
+@click.option("--scope", default="openid profile email", show_default=True, help="Scopes to ask for.")
+def login(issuer: str, client_id: str, scope: str) -> None:
+    """An operator's or approver's sign-in (OAuth device code, RFC 8628); the token is kept for later commands."""
+    from ..operators.login import device_login
+
+    found = device_login(issuer, client_id, scope.split(), tell=click.echo)
+    LOGIN_FILE.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    LOGIN_FILE.touch(mode=0o600, exist_ok=True)
+    LOGIN_FILE.write_text(found, encoding="utf-8")
+    click.echo(f"signed in; the token is in {LOGIN_FILE}")
+
+
+COMMANDS = (approvals, login)

@@ -1,0 +1,113 @@
+"""What the command groups share: consoles, JSON output, where tokens and recordings come from."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import ConfigError
+
+LOGIN_FILE = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "flowwarden" / "token"
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console for people. Without a terminal it is as wide as a table needs, and has no colour."""
+    found = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    if not found.is_terminal and "COLUMNS" not in os.environ:
+        found.width = 160
+    return found
+
+
+def print_json(data: Any) -> None:
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    return (
+        value.decode("utf-8", "replace")
+        if isinstance(value, bytes)
+        else sorted(value)
+        if isinstance(value, (set, frozenset))
+        else str(value)
+    )
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
+    """A table whose cells are plain text: what an agent wrote is never read as markup."""
+    made = Table(title=title, title_justify="left", expand=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(_cell(cell) for cell in row))
+    return made
+
+
+def _cell(value: object) -> Any:
+    from rich.text import Text
+
+    text = "" if value is None else str(value)
+    return Text("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text))
+
+
+def show(as_json: bool, data: Any, title: str, columns: Mapping[str, Callable[[Any], object]]) -> None:
+    """Rows as a table for people, as JSON for programs."""
+    if as_json:
+        print_json(data)
+        return
+    if not data:
+        click.echo(f"{title}: none")
+        return
+    console().print(table(title, columns, ([read(row) for read in columns.values()] for row in data)))
+
+
+def token(file: str | None) -> str:
+    """An OIDC token from a file, standard input (`-`), FLOWWARDEN_TOKEN or the last `flowwarden login`; never an argument."""
+    if file == "-":
+        found = sys.stdin.read()
+    elif file:
+        try:
+            found = Path(file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"the token file {file} cannot be read: {error}") from None
+    else:
+        found = os.environ.get("FLOWWARDEN_TOKEN", "")
+        if not found and LOGIN_FILE.is_file():
+            found = LOGIN_FILE.read_text(encoding="utf-8")
+    found = found.strip()
+    if not found:
+        raise ConfigError("there is no token", "Give --token-file, set FLOWWARDEN_TOKEN, or run `flowwarden login`")
+    return found
+
+
+def fail(message: str) -> NoReturn:
+    """Ends with exit code 1: the answer is no."""
+    click.echo(message, err=True)
+    raise SystemExit(1)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+token_option = click.option("--token-file", metavar="F", help="File that holds an OIDC token; - for standard input.")
+recordings_option = click.option(
+    "--recordings",
+    metavar="DIR",
+    default=lambda: os.environ.get("FLOWWARDEN_RECORDINGS", "recordings"),
+    show_default="recordings",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that the gateway records to.",
+)
+admin_option = click.option(
+    "--url",
+    "admin_url",
+    metavar="URL",
+    default=lambda: os.environ.get("FLOWWARDEN_URL", "http://127.0.0.1:8082"),
+    show_default="http://127.0.0.1:8082",
+    help="The operators' listener.",
+)

@@ -1,0 +1,140 @@
+"""flowwarden flows, show: what went through the gateway."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import FlowwardenError, StoreError
+from ..recording.index import FILE, Index, rebuild
+from ..recording.read import frame_state, full_bodies, outcomes
+from ..yamlfile import seconds
+from .common import console, json_option, print_json, recordings_option, show, table
+
+
+@click.command()
+@click.option("--session", default="", metavar="S", help="Flows of one session.")
+@click.option("--action", default="", metavar="A", help="An IAM action, * allowed: ec2:Terminate*")
+@click.option("--decision", default="", metavar="D", help="allow, deny or approve.")
+@click.option("--since", default="", metavar="T", help="RFC 3339, its beginning, or an age such as 2h.")
+@click.option("--search", default="", metavar="Q", help="Words in actions, resources, host or path.")
+@click.option("--request-id", default="", metavar="ID", help="The request id that AWS answered with.")
+@click.option("--limit", default=100, show_default=True, help="At most so many, newest first.")
+@recordings_option
+@json_option
+def flows(recordings: Path, as_json: bool, since: str, **asked: Any) -> None:
+    """The index: what was called, by whom, and how it ended."""
+    found = open_index(recordings).flows(since=_since(since), **asked)
+    show(as_json, found, "Flows", {
+        "flow": lambda row: row["id"][:8],
+        "time": lambda row: row["time"][:19],
+        "who": lambda row: row.get("subject") or row.get("principal") or "",
+        "action": lambda row: row["action"] or f"{row['method']} {row['host']}",
+        "resource": lambda row: (row.get("resource") or "")[:60],
+        "decision": lambda row: row["decision"],
+        "rule": lambda row: row.get("rules") or row.get("rule") or "",
+        "status": lambda row: row["status"] or "",
+        "outcome": lambda row: row["outcome"] or "under way",
+        "masked": lambda row: row.get("masked") or "",
+    })  # fmt: skip
+
+
+@click.command("show")
+@click.argument("flow")
+@recordings_option
+@json_option
+def show_(flow: str, recordings: Path, as_json: bool) -> None:
+    """One flow: who, what, why, request and answer as the agent saw them. The beginning of its id is enough."""
+    row = open_index(recordings).flow(flow)
+    if row is None:
+        raise FlowwardenError(f"there is no flow {flow}, or more than one", "`flowwarden flows` lists them")
+    call, end, state = load(recordings, row)
+    if as_json:
+        print_json({"flow": row, "intent": call, "outcome": end, "frame": state})
+        return
+    out = console()
+    about = end.get("about") or call
+    who = about.get("principal") or {}
+    out.print(table(f"Flow {row['id']}", ("", ""), (
+        ("who", f"{who.get('subject', 'nobody')} ({who.get('agent') or 'no agent'}; groups {', '.join(who.get('groups', []))})"),
+        ("session", about.get("session")),
+        ("operation", f"{about.get('service')}:{about.get('operation')}" if about.get("operation") else "none"),
+        ("actions", ", ".join(about.get("actions", []))),
+        ("resources", "\n".join(str(each) for each in about.get("resources", []))),
+        ("decision", f"{about.get('decision')} by {', '.join(about.get('rules', [])) or 'nothing'}"),
+        ("approval", about.get("approval")),
+        ("outcome", f"{end.get('outcome')} {end.get('status') or ''} {end.get('code', '')} {end.get('reason', '')}"),
+        ("masks", ", ".join(f"{count} x {name}" for name, count in (row.get("masks") or {}).items())),
+        ("AWS request id", end.get("aws_request_id")),
+    )), markup=False)  # fmt: skip
+    if state:
+        _print_messages(state)
+
+
+def _print_messages(state: dict[str, Any]) -> None:
+    request, response = state["request"], state.get("response")
+    click.echo(f"\n{_text(request['method'])} {_text(request['scheme'])}://{request['host']}{_text(request['path'])}")
+    _message(request)
+    if response:
+        click.echo(f"\n{response['status_code']} {_text(response['reason'])}")
+        _message(response)
+
+
+def _message(part: dict[str, Any]) -> None:
+    for name, value in part["headers"]:
+        click.echo(f"{_text(name)}: {_text(value)}")
+    body = part.get("content")
+    if body:
+        click.echo()
+        click.echo(_pretty(body))
+
+
+def _pretty(body: bytes) -> str:
+    try:
+        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+    except ValueError:
+        text = body.decode("utf-8", "replace")
+        return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def load(recordings: Path, row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Intent, outcome and frame of a flow in the index."""
+    for call, end in outcomes(recordings, row.get("session") or None):
+        if end.get("flow") == row["id"]:
+            state: dict[str, Any] = {}
+            if end.get("frame"):
+                state = full_bodies(recordings, frame_state(recordings, end["frame"]), end)
+            return call, end, state
+    return {}, {}, {}
+
+
+def open_index(recordings: Path) -> Index:
+    """The index, brought up to date with the log first."""
+    if not recordings.is_dir():
+        raise StoreError(f"there is no folder {recordings}", "Give --recordings")
+    if not (recordings / FILE).exists():
+        rebuild(recordings)
+    index = Index(recordings / FILE)
+    while index.feed(recordings):
+        pass
+    return index
+
+
+def _since(text: str) -> str:
+    from datetime import UTC, datetime, timedelta
+
+    try:
+        age = seconds(text)
+    except ValueError:
+        return text
+    return (datetime.now(UTC) - timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+COMMANDS = (flows, show_)

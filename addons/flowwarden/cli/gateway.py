@@ -1,0 +1,69 @@
+"""flowwarden run, init, demo."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import click
+
+from ..errors import ConfigError
+
+_SHIPPED = ("mitm.conf", "rules")
+
+
+@click.command()
+@click.option(
+    "--conf", type=click.Path(dir_okay=False, path_type=Path), help="mitm.conf to read.  [default: mitm.conf]"
+)
+@click.option("--set", "sets", multiple=True, metavar="NAME=VALUE", help="Overrides an option of mitm.conf.")
+@click.option("--web", is_flag=True, help="Shows the flows in mitmweb, read-only.")
+@click.option("--sandbox-host", metavar="HOST", help="A host other than loopback that warden_sandbox may name.")
+def run(conf: Path | None, sets: tuple[str, ...], web: bool, sandbox_host: str | None) -> None:
+    """The gateway. Stops on SIGTERM when the calls under way have ended; a second signal stops it at once."""
+    from ..build import run as serve
+
+    if sandbox_host:
+        sets = (*sets, f"warden_sandbox_host={sandbox_host}")
+    if conf is None:
+        conf = Path("mitm.conf")
+    raise SystemExit(asyncio.run(serve(conf, sets, web=web, announce=click.echo)))
+
+
+@click.command()
+@click.argument("folder", default=".", type=click.Path(file_okay=False, path_type=Path))
+def init(folder: Path) -> None:
+    """Writes mitm.conf and rules/ to start from into a folder. What is there already stays."""
+    source = shipped()
+    for name in _SHIPPED:
+        if (folder / name).exists():
+            raise ConfigError(f"{folder / name} exists already", "Choose another folder, or move it away")
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source / "mitm.conf", folder / "mitm.conf")
+    shutil.copytree(source / "rules", folder / "rules")
+    click.echo(
+        f"{folder / 'mitm.conf'} and {folder / 'rules'} are there. Put your issuer into rules/identity.yaml, then: flowwarden run"
+    )
+
+
+def shipped() -> Path:
+    """Where mitm.conf and rules/ lie: beside the package in a checkout, in its data folder where it was installed."""
+    for place in (Path(__file__).parents[3], Path(__file__).parents[1] / "shipped"):
+        if (place / "mitm.conf").is_file() and (place / "rules").is_dir():
+            return place
+    raise ConfigError("the files to start from are not installed", "Run it from a checkout of flowwarden")
+
+
+@click.command()
+@click.option(
+    "--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep state and recordings in this folder."
+)
+def demo(keep: Path | None) -> None:
+    """The whole path against a local AWS (moto) and a local OIDC issuer; prints what happened."""
+    from ..demo import main
+
+    raise SystemExit(main(keep))
+
+
+COMMANDS = (run, init, demo)

@@ -1,0 +1,227 @@
+"""flowwarden session: an agent's environment, and the sessions that there are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import ssl
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import ConfigError, FlowwardenError, TokenError
+from ..operators.client import Client
+from .common import admin_option, json_option, print_json, show, token, token_option
+
+BUNDLE = "flowwarden-ca-bundle.pem"
+GATEWAY_CA = "flowwarden-ca.pem"
+_SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+proxy_option = click.option(
+    "--proxy",
+    metavar="URL",
+    default=lambda: os.environ.get("FLOWWARDEN_PROXY", "http://127.0.0.1:8080"),
+    show_default="http://127.0.0.1:8080",
+    help="The gateway, as the agent reaches it.",
+)
+folder_option = click.option(
+    "--folder",
+    metavar="DIR",
+    default=lambda: os.environ.get("FLOWWARDEN_HOME", str(Path.home() / ".flowwarden")),
+    show_default="~/.flowwarden",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the CA bundle is written.",
+)
+
+
+@click.group()
+def session() -> None:
+    """Sessions: an agent's stay at the gateway."""
+
+
+@session.command()
+@token_option
+@proxy_option
+@folder_option
+@click.option("--region", metavar="REGION", default=lambda: os.environ.get("AWS_REGION", ""), help="AWS region to set.")
+@click.option(
+    "--format", "form", type=click.Choice(["env", "json", "docker", "credential-process"]), default="env", show_default=True,
+    help="How the environment is printed.",
+)  # fmt: skip
+def start(token_file: str | None, proxy: str, folder: Path, region: str, form: str) -> None:
+    """Starts a session and prints the environment that points an agent at the gateway."""
+    told = _internal(proxy, "POST", "/session", token(token_file))
+    if form == "credential-process":
+        print_json(told["credentials"])
+        return
+    bundle, fingerprint = write_bundle(proxy, folder)
+    variables = environment(told, bundle, region, proxy)
+    click.echo(f"session {told['session']} until {told['expires']}; CA fingerprint (SHA-256) {fingerprint}", err=True)
+    if form == "json":
+        print_json({**told, "environment": variables, "ca_bundle": str(bundle), "ca_sha256": fingerprint})
+    elif form == "docker":
+        click.echo("".join(f"{name}={value}\n" for name, value in variables.items()), nl=False)
+    else:
+        click.echo("".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()), nl=False)
+
+
+@session.command("list")
+@admin_option
+@token_option
+@click.option("--all", "ended", is_flag=True, help="Ended ones of the last day too.")
+@json_option
+def list_(admin_url: str, token_file: str | None, ended: bool, as_json: bool) -> None:
+    """The sessions that there are."""
+    found = Client(admin_url, token(token_file)).sessions(all=ended)
+    show(as_json, found, "Sessions", {
+        "session": lambda row: row["session"],
+        "principal": lambda row: row["principal"]["subject"],
+        "agent": lambda row: row["principal"]["agent"],
+        "groups": lambda row: " ".join(row["principal"]["groups"]),
+        "start": lambda row: row["start"],
+        "expires": lambda row: row["expires"],
+        "ended": lambda row: row["ended"] or "",
+    })  # fmt: skip
+
+
+@session.command("show")
+@click.argument("id")
+@admin_option
+@token_option
+@json_option
+def show_(id: str, admin_url: str, token_file: str | None, as_json: bool) -> None:
+    """One session."""
+    found = Client(admin_url, token(token_file)).session(id)
+    if as_json:
+        print_json(found)
+        return
+    for name, value in found.items():
+        click.echo(f"{name:14} {json.dumps(value) if isinstance(value, (dict, list)) else value}")
+
+
+@session.command()
+@click.argument("id")
+@token_option
+@proxy_option
+@json_option
+def renew(id: str, token_file: str | None, proxy: str, as_json: bool) -> None:
+    """Makes a session last longer, with a fresh token of the same principal. Run it where the agent's HTTPS_PROXY is set."""
+    handle = _handle(os.environ.get("HTTPS_PROXY", "") or proxy)
+    told = _internal(proxy, "POST", "/session/renew", token(token_file), handle=handle)
+    if told.get("session") != id:
+        raise FlowwardenError(f"HTTPS_PROXY here is session {told.get('session')}, not {id}")
+    print_json(told) if as_json else click.echo(f"session {id} until {told['expires']}")
+
+
+@session.command()
+@click.argument("id")
+@admin_option
+@token_option
+@click.option("--principal", is_flag=True, help="All of its principal's sessions, and every token it has been given.")
+def end(id: str, admin_url: str, token_file: str | None, principal: bool) -> None:
+    """Ends a session: its next call is refused, its lease is dropped, its questions are withdrawn."""
+    Client(admin_url, token(token_file)).end_session(id, principal=principal)
+    click.echo(f"session {id} has ended")
+
+
+def environment(told: dict[str, Any], bundle: Path, region: str, proxy: str) -> dict[str, str]:
+    """Every variable that the usual clients read: boto3, AWS CLI, curl, git, Node, Go, Java's tools."""
+    keys = told["credentials"]
+    url = _with_host(told["proxy"], proxy)
+    variables = {
+        "HTTPS_PROXY": url,
+        "https_proxy": url,
+        "HTTP_PROXY": url,
+        "http_proxy": url,
+        "NODE_USE_ENV_PROXY": "1",
+        "AWS_CA_BUNDLE": str(bundle),
+        "SSL_CERT_FILE": str(bundle),
+        "REQUESTS_CA_BUNDLE": str(bundle),
+        "CURL_CA_BUNDLE": str(bundle),
+        "GIT_SSL_CAINFO": str(bundle),
+        "NODE_EXTRA_CA_CERTS": str(bundle.parent / GATEWAY_CA),
+        "AWS_ACCESS_KEY_ID": keys["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"],
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "FLOWWARDEN_SESSION": told["session"],
+    }
+    if keys.get("SessionToken"):
+        variables["AWS_SESSION_TOKEN"] = keys["SessionToken"]
+    if region:
+        variables["AWS_REGION"] = variables["AWS_DEFAULT_REGION"] = region
+    return variables
+
+
+def write_bundle(proxy: str, folder: Path) -> tuple[Path, str]:
+    """Writes the gateway's CA alone and the system's CAs with it; gives the bundle's path and the CA's fingerprint."""
+    pem = _fetch(proxy, "GET", "/ca.pem").decode("ascii", "replace")
+    try:
+        der = ssl.PEM_cert_to_DER_cert(pem)
+    except ValueError:
+        raise FlowwardenError(f"{proxy} did not answer with a certificate", "Is that the gateway?") from None
+    system = next((Path(name).read_text(encoding="utf-8") for name in _SYSTEM_BUNDLES if Path(name).is_file()), "")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / GATEWAY_CA).write_text(pem, encoding="ascii")
+        (folder / BUNDLE).write_text(f"{system.rstrip()}\n{pem}", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error.strerror}", "Give another --folder") from None
+    return (folder / BUNDLE).resolve(), ":".join(re.findall("..", hashlib.sha256(der).hexdigest().upper()))
+
+
+def _internal(proxy: str, method: str, path: str, bearer: str, *, handle: str = "") -> dict[str, Any]:
+    found = json.loads(_fetch(proxy, method, path, bearer, handle))
+    return dict(found)
+
+
+def _fetch(proxy: str, method: str, path: str, bearer: str = "", handle: str = "") -> bytes:
+    """Asks flowwarden.internal through the proxy, which is the only way to it."""
+    url = _with_handle(proxy, handle) if handle else proxy
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": url}))
+    request = urllib.request.Request(f"http://flowwarden.internal{path}", method=method)
+    request.add_header("Accept", "application/json")
+    if bearer:
+        request.add_header("Authorization", f"Bearer {bearer}")
+    try:
+        with opener.open(request, timeout=30) as answer:
+            return bytes(answer.read())
+    except urllib.error.HTTPError as error:
+        raise _explain(error) from None
+    except (OSError, ValueError) as error:
+        raise FlowwardenError(
+            f"the gateway at {proxy} cannot be reached: {getattr(error, 'reason', error)}", "Is it running?"
+        ) from None
+
+
+def _explain(error: urllib.error.HTTPError) -> FlowwardenError:
+    body = error.read()
+    try:
+        told = json.loads(body)
+        message, code = str(told.get("message") or told), str(told.get("code") or "InvalidToken")
+    except (ValueError, AttributeError):
+        message, code = body.decode("utf-8", "replace").strip() or str(error), "InvalidToken"
+    return TokenError(message, code) if error.code in (401, 403, 407) else FlowwardenError(message)
+
+
+def _with_host(told: str, proxy: str) -> str:
+    """The told proxy URL with the address under which this side reaches the gateway."""
+    return _with_handle(proxy, _handle(told))
+
+
+def _with_handle(proxy: str, handle: str) -> str:
+    scheme, _, rest = proxy.partition("://")
+    return f"{scheme}://flowwarden:{handle}@{rest.rpartition('@')[2].rstrip('/')}"
+
+
+def _handle(url: str) -> str:
+    from urllib.parse import unquote, urlsplit
+
+    return unquote(urlsplit(url).password or "")
+
+
+COMMANDS = (session,)

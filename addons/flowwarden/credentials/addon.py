@@ -1,0 +1,60 @@
+"""Lend: a session's lease at hand before anything leaves. Station 9, swap: credentials in answers become phantoms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mitmproxy import http
+
+from .. import access, proof
+from ..access import Access
+from ..guard import Station
+from ..judge import Judge
+from ..types import Credentials, Phantom
+from . import swap
+
+if TYPE_CHECKING:
+    from ..services import Services
+
+
+class Lend(Judge):
+    """Takes the lease that the request will be signed with; waits for STS only where there is none yet."""
+
+    name = "lend"
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+
+    async def judge(self, flow: http.HTTPFlow, owner: Access) -> None:
+        call, decision, auth = owner.call, owner.decision, owner.auth
+        assert call is not None and decision is not None
+        if auth is None or owner.session is None or not (call.aws or decision.sign):
+            return
+        vault = self.services.vault
+        derived = vault.by_key(auth.access_key_id)
+        if derived is not None and derived[0] == owner.session.id:
+            owner.lease = derived[2]
+            return
+        owner.lease = vault.current(owner.session.id) or await vault.lease(owner.session)
+
+
+class Swap(Station):
+    """Real credentials that AWS puts into an answer stay in the vault; the agent gets phantoms that work here."""
+
+    name = "swap"
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        owner = access.of(flow)
+        response, call, session = flow.response, owner.call, owner.session
+        assert response is not None
+        if call is not None and call.operation is not None and session is not None and owner.raw_answer is not None:
+
+            def mint(credentials: Credentials) -> Phantom:
+                return self.services.vault.mint_for(session.id, credentials)
+
+            kind = response.headers.get("content-type", "")
+            owner.raw_answer, _count = swap.swap(call.operation, kind, owner.raw_answer, mint)
+        proof.let_out(flow, self.name)

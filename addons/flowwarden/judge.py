@@ -1,0 +1,34 @@
+"""Judge: base of the stations that decide on a request, on its head when the body streams, else on the whole request."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from mitmproxy import http
+
+from . import access, proof
+from .access import Access
+from .guard import Station
+
+
+class Judge(Station):
+    """`judge` raises a Refusal or returns; only then is the request let pass."""
+
+    def judge(self, flow: http.HTTPFlow, owner: Access) -> Awaitable[None] | None:
+        raise NotImplementedError
+
+    async def requestheaders(self, flow: http.HTTPFlow) -> None:
+        owner = access.of(flow)
+        if owner.body == "stream" and not owner.internal:
+            await self._pass(flow, owner)
+
+    async def request(self, flow: http.HTTPFlow) -> None:
+        owner = access.of(flow)
+        if owner.body != "stream" and not owner.internal:
+            await self._pass(flow, owner)
+
+    async def _pass(self, flow: http.HTTPFlow, owner: Access) -> None:
+        made = self.judge(flow, owner)
+        if made is not None:
+            await made
+        proof.let_pass(flow, self.name)

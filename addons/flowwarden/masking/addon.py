@@ -1,0 +1,129 @@
+"""Station 10: secrets in the answer are hidden before a byte is released. Phantoms of the gateway's own are not secrets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mitmproxy import http
+
+from .. import access, proof
+from ..access import Access
+from ..credentials import phantoms
+from ..errors import Refusal
+from ..guard import Station, stream_response
+from ..judge import Judge
+from ..recording.passed import Passed
+from ..types import Call
+from . import writeback
+from .masker import Masker
+
+if TYPE_CHECKING:
+    from ..services import Services
+
+Stream = Callable[[bytes], bytes]
+OFF_LOOP = 128 * 1024  # bytes from which a body is masked in a thread: other calls go on meanwhile
+STREAM_FROM = 1 << 20  # bytes from which an answer that can be masked in pieces streams
+_NOTHING = Call(aws=False)
+
+
+class KeepMasks(Judge):
+    """A request that carries a mask would write it over what it hides."""
+
+    name = "keep-masks"
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+
+    def judge(self, flow: http.HTTPFlow, owner: Access) -> None:
+        assert owner.request is not None
+        if owner.decision is not None and owner.decision.mask and writeback.contains_mask(owner.request):
+            why = "the request contains a mask of this gateway: writing it back would destroy what it hides"
+            raise Refusal(why, status=400, code="MaskedDataInRequest", station=self.name)
+
+
+class Mask(Station):
+    """Whole answers in `response`; large ones that can be masked in pieces as a stream."""
+
+    name = "mask"
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        owner = access.of(flow)
+        response, call = flow.response, owner.call or _NOTHING
+        assert response is not None
+        length = _length(response)
+        if flow.request.method == "HEAD" or length == 0:
+            return
+        if owner.decision is not None and not owner.decision.mask:
+            stream_response(flow, self.name, self._recorded(owner, lambda data: data))
+            return
+        masker = self._masker(owner)
+        if (length is not None and length < STREAM_FROM) or not masker.may_stream(call, response.headers.fields):
+            return
+        stream = masker.stream(call, response.status_code, response.headers.fields, session_key=self._key(owner))
+        if stream is None:
+            return
+        response.headers = http.Headers(stream.headers)
+        owner.masks = stream.counts
+        run = self._recorded(owner, lambda data: stream.feed(data) if data else stream.finish())
+        stream_response(flow, self.name, run)
+
+    async def response(self, flow: http.HTTPFlow) -> None:
+        owner = access.of(flow)
+        response = flow.response
+        assert response is not None
+        if not callable(response.stream):
+            await self._mask(owner, response, flow.request.method == "HEAD")
+        proof.let_out(flow, self.name)
+
+    async def _mask(self, owner: Access, response: http.Response, head: bool) -> None:
+        body = owner.raw_answer or b""
+        if owner.decision is not None and not owner.decision.mask:
+            response.raw_content = body
+            return
+        masker, call = self._masker(owner), owner.call or _NOTHING
+        arguments = (call, response.status_code, response.headers.fields, body)
+        key = self._key(owner)
+        if len(body) < OFF_LOOP:
+            masked = masker.mask_answer(*arguments, keep=phantoms.is_phantom_text, session_key=key)
+        else:
+            masked = await asyncio.to_thread(
+                masker.mask_answer, *arguments, keep=phantoms.is_phantom_text, session_key=key
+            )
+        if masked.headers is not response.headers.fields and not head:
+            response.headers = http.Headers(masked.headers)
+        response.raw_content = masked.body
+        owner.raw_answer = None
+        owner.masks = masked.counts
+        owner.notes.extend(masked.notes)
+
+    def _masker(self, owner: Access) -> Masker:
+        return self.services.masks.for_groups(owner.principal.groups if owner.principal else frozenset())
+
+    def _key(self, owner: Access) -> bytes:
+        return self.services.session_key(owner.session.id if owner.session else "")
+
+    def _recorded(self, owner: Access, run: Stream) -> Stream:
+        """What the agent gets goes into the recording too, as it passes."""
+        full = owner.decision is None or owner.decision.record == "full"
+        passed = owner.bodies["response"] = Passed(self.services.recorder.body_sink() if full else None)
+
+        def stream(data: bytes) -> bytes:
+            made = run(data)
+            owner.answer_size += len(made)
+            if made:
+                passed.write(made)
+            return made
+
+        return stream
+
+
+def _length(response: http.Response) -> int | None:
+    announced = response.headers.get("content-length")
+    if response.status_code in (204, 304):
+        return 0
+    return int(announced) if announced is not None and announced.isdigit() else None

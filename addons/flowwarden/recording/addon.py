@@ -1,0 +1,187 @@
+"""Station 6, intend: the intent is on disk before anything leaves. Station 11, record: the outcome before the release."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from mitmproxy import http
+
+from .. import access, proof
+from ..access import Access
+from ..credentials import names
+from ..guard import Station, stream_request
+from ..judge import Judge
+from ..signing.upload import Upload
+from ..types import Call, Headers, Request
+from . import records
+from .frames import FrameEncoder
+from .passed import Passed
+
+if TYPE_CHECKING:
+    from ..masking.masker import Masker
+    from ..services import Services
+
+FRAME_LIMIT = 1 << 20  # bytes of a body that stands in the frame itself
+MARKS = {"denied": ":no_entry:", "held": ":hourglass:", "masked": ":lock:"}
+_EMPTY = hashlib.sha256(b"").hexdigest()
+_NOTHING = Call(aws=False)
+_SECRET_HEADERS = frozenset({b"authorization", b"x-amz-security-token", b"cookie", b"x-api-key", b"set-cookie"})
+
+
+class Intend(Judge):
+    """Writes down what is about to be done, and waits until that is durable."""
+
+    name = "intend"
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+
+    async def judge(self, flow: http.HTTPFlow, owner: Access) -> None:
+        record = about(owner, self.services)
+        if owner.body == "stream":
+            full = owner.decision is None or owner.decision.record == "full"
+            # The agent's own upload is recorded by hash and size: it may hold what no mask can find in passing.
+            passed = owner.bodies["request"] = Passed(self.services.recorder.body_sink() if full else None)
+            owner.upload = Upload(owner.auth, passed.write)
+            stream_request(flow, self.name, owner.upload)
+        owner.intent = await self.services.recorder.append("intent", dict(record))
+
+
+class Record(Station):
+    """The frame and the outcome are durable before the answer's last bytes go to the agent."""
+
+    name = "record"
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.encoder = FrameEncoder()
+
+    async def response(self, flow: http.HTTPFlow) -> None:
+        owner = access.of(flow)
+        if not owner.recorded:
+            await self._record(flow, owner, "refused" if owner.refusal is not None and owner.intent is None else "ok")
+            owner.recorded = owner.refusal is None or flow.response is proof.of(flow).own_answer
+        proof.let_out(flow, self.name)
+
+    async def error(self, flow: http.HTTPFlow) -> None:
+        owner = access.of(flow)
+        if not owner.recorded and flow.request.method != "CONNECT":
+            owner.recorded = True
+            await self._record(flow, owner, "cut")
+
+    async def websocket_end(self, flow: http.HTTPFlow) -> None:
+        owner = access.of(flow)
+        await self._record(flow, owner, "ok")
+
+    async def _record(self, flow: http.HTTPFlow, owner: Access, ending: records.Ending) -> None:
+        refusal, response = owner.refusal, flow.response
+        if refusal is not None and owner.intent is not None and ending == "ok":
+            ending = "unknown"  # it was sent, and what came of it the agent does not learn from us
+        label(flow, owner)
+        self.services.counts[_verb(owner), ending] += 1
+        session = owner.session.id if owner.session is not None else ""
+        bodies = [await passed.end(which) for which, passed in owner.bodies.items()]
+        record = records.outcome(
+            flow.id,
+            ending,
+            intent=owner.intent,
+            session=session,
+            status=response.status_code if response is not None else None,
+            code=refusal.code if refusal is not None else "",
+            reason=refusal.message if refusal is not None else flow.error.msg if flow.error else "",
+            masks=owner.masks,
+            size=owner.answer_size or len((response.raw_content if response is not None else b"") or b""),
+            aws_request_id=_request_id(response),
+            bodies=bodies,
+            call=about(owner, self.services) if owner.intent is None and owner.request is not None else None,
+        )
+        frame = None if owner.internal else self._frame(flow, owner)
+        await self.services.recorder.outcome(record, frame, session=session or "unidentified")
+
+    def _frame(self, flow: http.HTTPFlow, owner: Access) -> bytes:
+        """What the agent saw; the request with the same masks applied, and no credential in either."""
+        full = owner.decision is None or owner.decision.record == "full"
+        headers, body, path = self._request(flow, owner)
+        response = flow.response
+        answer = response.raw_content if response is not None and not callable(response.stream) else None
+        return self.encoder.encode(
+            flow,
+            request_headers=headers,
+            request_body=body if full else None,
+            request_path=path,
+            response_headers=None
+            if response is None
+            else tuple(f for f in response.headers.fields if f[0].lower() not in _SECRET_HEADERS),
+            response_body=answer if full else None,
+            metadata={
+                "flowwarden": {"decision": _verb(owner), "rules": list(owner.decision.rules) if owner.decision else []}
+            },
+            comment=flow.comment,
+            marked=flow.marked,
+        )
+
+    def _request(self, flow: http.HTTPFlow, owner: Access) -> tuple[Headers, bytes | None, bytes]:
+        fields = tuple(field for field in flow.request.headers.fields if field[0].lower() not in _SECRET_HEADERS)
+        body = None if owner.body == "stream" else flow.request.data.content
+        masker = _masker(owner, self.services)
+        masked = masker.mask_request_for_recording(owner.call or _NOTHING, fields, body or b"")
+        path = masker.mask_text(flow.request.path).encode("latin-1", "replace")
+        return masked.headers, None if body is None else masked.body, path
+
+
+def about(owner: Access, services: Services) -> records.About:
+    """What a call is, in a record's words; the path is masked like everything that is kept."""
+    request = owner.request or Request("", "", "", 0, "")
+    body = request.body
+    if body is None:
+        body_sha256: str | None = None
+    else:
+        body_sha256 = owner.body_sha256 or (hashlib.sha256(body).hexdigest() if body else _EMPTY)
+    lease = owner.lease
+    return records.about(
+        owner.id,
+        request,
+        session=owner.session,
+        principal=owner.principal,
+        call=owner.call,
+        decision=owner.decision,
+        path=_masker(owner, services).mask_text(request.target),
+        body_sha256=body_sha256,
+        approval=owner.approval_id,
+        lease=lease.credentials.access_key_id if lease is not None else "",
+        source_identity=names.session_name(owner.principal.subject) if lease is not None and owner.principal is not None else "",
+    )
+
+
+def label(flow: http.HTTPFlow, owner: Access) -> None:
+    """Decision and rule as the flow's comment, and a marker, for whoever looks at it in mitmweb."""
+    decision, refusal = owner.decision, owner.refusal
+    parts = [_verb(owner)]
+    if decision is not None and decision.rules:
+        parts.append(f"by {', '.join(decision.rules)}")
+    if owner.approval_id:
+        parts.append(f"approval {owner.approval_id}")
+    if owner.masks:
+        parts.append(f"masked {sum(owner.masks.values())}: {', '.join(sorted(owner.masks))}")
+    if refusal is not None:
+        parts.append(refusal.message)
+    flow.comment = "; ".join(parts)
+    mark = "denied" if refusal is not None else "held" if owner.approval_id else "masked" if owner.masks else ""
+    flow.marked = MARKS.get(mark, "")
+
+
+def _verb(owner: Access) -> str:
+    if owner.decision is None:
+        return "internal" if owner.internal else "refused" if owner.refusal is not None else "undecided"
+    return "refused" if owner.refusal is not None and owner.decision.effect == "allow" else owner.decision.effect
+
+
+def _masker(owner: Access, services: Services) -> Masker:
+    return services.masks.for_groups(owner.principal.groups if owner.principal is not None else frozenset())
+
+
+def _request_id(response: http.Response | None) -> str:
+    if response is None:
+        return ""
+    return str(response.headers.get("x-amzn-requestid", "") or response.headers.get("x-amz-request-id", ""))
