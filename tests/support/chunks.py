@@ -42,7 +42,11 @@ def chunked_upload(
     asked.headers["X-Amz-Content-SHA256"] = kind
     signer.add_auth(asked)
     asked.headers.replace_header("X-Amz-Content-SHA256", kind)
-    body = _body(signer, asked, data, size, region, trailer) if signed else _plain_body(data, size, trailer)
+    body = (
+        _body(signer, asked, data, size=size, region=region, trailer=trailer)
+        if signed
+        else _plain_body(data, size, trailer)
+    )
     head = [("Host", urlsplit(url).netloc), ("Content-Length", str(len(body))), *asked.headers.items()]
     return head, body
 
@@ -58,7 +62,7 @@ def _plain_body(data: bytes, size: int, trailer: bool) -> bytes:
     return body + (checksum_line(data).encode() + b"\r\n" if trailer else b"") + b"\r\n"
 
 
-def _body(signer: S3SigV4Auth, asked: AWSRequest, data: bytes, size: int, region: str, trailer: bool) -> bytes:
+def _body(signer: S3SigV4Auth, asked: AWSRequest, data: bytes, *, size: int, region: str, trailer: bool) -> bytes:
     found = re.search("Signature=([0-9a-f]+)", asked.headers["Authorization"])
     assert found
     previous = found[1]

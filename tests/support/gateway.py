@@ -148,7 +148,8 @@ class GatewayProcess:
             **(options or {}),
         }
         self.conf.write_text(json.dumps(self.options, indent=1))
-        self.env = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", **(env or {})}
+        inherited = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        self.env = {**inherited, "HOME": str(folder), "LANG": "C.UTF-8", **(env or {})}
         self.process: subprocess.Popen[str] | None = None
         self.output: list[str] = []
         self._readers: list[threading.Thread] = []

@@ -124,8 +124,8 @@ class StrictAws:
     """See the module. `open_sts`: AssumeRole is taken from keys nobody knows, as a sandbox's base keys are."""
 
     def __init__(self, *, tls: ssl.SSLContext | None = None, open_sts: bool = False, port: int = 0) -> None:
-        from .strict_s3 import StrictS3
-        from .strict_sts import StrictSts
+        from .strict_aws_s3 import StrictS3
+        from .strict_aws_sts import StrictSts
 
         self.secrets: dict[str, Secret] = {}
         self.open_sts = open_sts

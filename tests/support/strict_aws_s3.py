@@ -12,7 +12,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 from .sigv4_judge import S3_SERVICES, Refused, percent_decode
-from .strict_sts import Lease, pinned_out
+from .strict_aws_sts import Lease, pinned_out
 
 if TYPE_CHECKING:
     from .strict_aws import Answer, Exchange, StrictAws
