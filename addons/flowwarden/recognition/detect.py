@@ -9,7 +9,7 @@ from ..types import Request
 from . import bodies, s3paths, scope, urls
 from .hosts import Host, Hosts
 from .refuse import refusal
-from .rest import Match, choose
+from .rest import choose
 from .services import Op, Service
 
 _OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
@@ -197,7 +197,9 @@ def _form_operation(form: dict[str, str], host: Host, services: list[Service], f
         return
     version = form.get("Version")
     having = [(service, op) for service in services if service.form for op in [service.op(action)] if op is not None]
-    fitting = [pair for pair in having if version in {None, pair[0].version}] or []
+    fitting = [pair for pair in having if version in {None, pair[0].version}]
+    if version is None and len({service.version for service, _ in fitting}) > 1:
+        raise refusal("request", found.protocol, "The Version has to say which API is meant")
     if not fitting and having and found.protocol == "ec2":
         fitting = having  # older EC2 API versions are subsets of the newest one
     if not fitting:
@@ -209,35 +211,36 @@ def _form_operation(form: dict[str, str], host: Host, services: list[Service], f
 def _rest(request: Request, host: Host, services: list[Service], found: Found, head: bool) -> None:
     found.rest = True
     s3 = bool(host.kind) and "s3" in host.services
+    method = _posted_get(request, services, found, head)
     urls.check_path(request.path, found.protocol, s3)
-    path = s3paths.path(request.path, host) if s3 or host.kind == "control" else request.path
+    path = s3paths.path(request.path, host) if s3 else request.path
     query = s3paths.lift(found) if s3 else found.query
     decoded = urls.decode(path, found.protocol)
     raw = path.split("/")[1:]
     segments = [urls.decode(part, found.protocol) for part in raw]
     has_header = found.fields.__contains__
-    best: tuple[Op, list[str]] | None = None
+    best: tuple[Op, tuple[int, ...]] | None = None
     for service in services:
         if service.router is None:
             continue
-        matches = service.router.find(request.method, segments)
+        matches = service.router.find(method, segments)
         chosen = choose(matches, query, has_header, host.kind == "express-control") if matches else None
         if chosen is None:
             continue
-        route, values = chosen
+        route, values, rank = chosen
         op = service.op(route.name)
-        if op is None or (best is not None and not _better(matches, service, best)):
+        if op is None or (best is not None and best[1] <= rank):  # on a tie the host's first service
             continue
         if "%" in path:
             _check_literals(route.labels, op.uri, raw, found.protocol, s3)
             if not s3:
                 _check_decoded(service, decoded, request, query, op, found.protocol)
-        best = (op, values)
+        best = (op, rank)
         found.labels = dict(zip(route.labels, values, strict=True))
     if best is None:
         return
     op = best[0]
-    if s3 and not s3paths.known_query(op, query, found.query):
+    if op.service.name == "s3" and not s3paths.known_query(op, query):
         found.labels = {}
         return
     _refuse_foreign(op, query, found.protocol)
@@ -245,8 +248,23 @@ def _rest(request: Request, host: Host, services: list[Service], found: Found, h
     found.protocol = op.service.rest
 
 
-def _better(matches: list[Match], service: Service, best: tuple[Op, list[str]]) -> bool:
-    return False  # the host's first service wins; `shared` paths are one operation in IAM's eyes
+_POSTED_GETS = {"cloudsearchdomain"}
+
+
+def _posted_get(request: Request, services: list[Service], found: Found, head: bool) -> str:
+    """The method to look for. CloudSearch takes its GETs as posted forms too, and that is how SDKs send long searches.
+
+    https://docs.aws.amazon.com/cloudsearch/latest/developerguide/search-api.html
+    """
+    if request.method != "POST" or not _looks_like_form(request) or services[0].name not in _POSTED_GETS:
+        return request.method
+    found.needs_body = True
+    if not head:
+        body = bodies.form(request, found.protocol)
+        if body.keys() & found.query.keys():
+            raise refusal("request", found.protocol, "Query and body both have the same parameter")
+        found.query = {**found.query, **body}
+    return "GET"
 
 
 def _check_literals(labels: list[str], uri: str, raw: list[str], protocol: str, s3: bool) -> None:
@@ -269,19 +287,12 @@ def _check_decoded(service: Service, decoded: str, request: Request, query: Quer
 
 
 def _refuse_foreign(op: Op, query: Query, protocol: str) -> None:
-    known = _known_queries(op)
+    known = op.known_queries
     for name, values in query.items():
         if name not in known and name.lower() in {"action", "_method"}:
             raise refusal("operation", protocol, "This host's service takes no Action in its query")
         if name not in known and len(values) > 1 and name.lower() not in _SIGNATURE and not op.body:
             raise refusal("request", protocol, "A parameter is there twice")
-
-
-def _known_queries(op: Op) -> set[str]:
-    if op.input is None:
-        return set()
-    members = op.service.shapes[op.input]["members"]
-    return {spec.get("locationName", name) for name, spec in members.items() if spec.get("location") == "querystring"}
 
 
 def _unsigned_query(query: Query) -> bool:

@@ -35,7 +35,10 @@ def build_index() -> Table:
         if name not in HAND_MADE:
             for form, entry in _forms(name, meta, suffixes):
                 _add(forms, form, name, entry)
+    modern = frozenset(forms)
     for form, endpoint, region in _legacy(suffixes):
+        if form in modern:  # the rules know better: `bedrock` once listed the hosts of bedrock-runtime
+            continue
         for name in by_prefix.get(endpoint, ()):
             if name not in HAND_MADE:
                 _add(forms, form, name, {"regions": [region] if region else []})
@@ -140,8 +143,10 @@ def _legacy(suffixes: dict[str, str]) -> Iterator[tuple[str, str, str]]:
                 for host, suffix in [(host, None) for host in hosts] + variants:
                     if host and ":" not in host:
                         full = host.replace("{service}", endpoint).replace("{dnsSuffix}", suffix or part["dnsSuffix"])
-                        form = full.replace("{region}", region)
-                        form = form.replace(region, "{Region}") if is_region.match(region) else form
+                        form = ".".join(
+                            "{Region}" if is_region.match(label) else label
+                            for label in full.replace("{region}", region).split(".")
+                        )
                         fixed = "{Region}" not in form
                         yield normalise(form, suffixes), endpoint, signing if fixed else ""
 

@@ -38,6 +38,7 @@ _ACCOUNT_FORMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("{*}.mediaconvert.{Region}", ("mediaconvert",)),
     ("ingest-{*}.timestream.{Region}", ("timestream-write",)),
     ("query-{*}.timestream.{Region}", ("timestream-query",)),
+    ("realtime.machinelearning.{Region}", ("machinelearning",)),
     ("{*}.data.mediastore.{Region}", ("mediastore-data",)),
     (
         "{*}.kinesisvideo.{Region}",
@@ -154,16 +155,19 @@ class Hosts:
     def _by_form(self, rest: str, kind: str, partition: str) -> Host | None:
         region = self._region(rest)
         part = self.partition(region) if region else partition
-        entry = self._forms.get(rest + kind)
-        if entry is None and region:
+        names = [rest + kind]
+        if region:
+            names.append(_replace(rest, region, "{Region}") + kind)
             if region == self._implicit.get(part):
-                entry = self._forms.get(_replace(rest, region, "{Global}") + kind)
-            entry = entry or self._forms.get(_replace(rest, region, "{Region}") + kind)
-        if entry is None:
-            entry = next(
-                (self._forms[form] for pattern, form in self._patterns if pattern.fullmatch(rest + kind)), None
-            )
-        if entry is None:
+                names.append(_replace(rest, region, "{Global}") + kind)
+        entry: dict[str, Any] = {}
+        for name in names:
+            for service, details in self._forms.get(name, {}).items():
+                entry.setdefault(service, details)
+        if not entry:
+            form = next((form for pattern, form in self._patterns if pattern.fullmatch(rest + kind)), None)
+            entry = self._forms[form] if form else {}
+        if not entry:
             return None
         return self._host(entry, part, region)
 

@@ -60,6 +60,8 @@ class ReadRequest:
         if op.input is None:
             return {}
         body: bytes | None = b""
+        if self._head and self._found.needs_body:
+            return None
         if op.body == "whole":
             body = None if self._head else bodies.content(self._request, self._found.protocol)
             if body is None:
@@ -67,7 +69,7 @@ class ReadRequest:
         query = {name: values for name, values in self._found.query.items() if name.lower() not in SIGNATURE_QUERY}
         labels = {**self._found.labels, **self._host_params()}
         xml = self._found.protocol == "rest-xml"
-        return restparts.read(op.input, op.service.shapes, labels, query, self._found.fields, body, xml)
+        return restparts.read(op.input, op.service.shapes, labels, query, self._found.fields, body, xml, op.known_queries)
 
     def _host_params(self) -> dict[str, str]:
         return self._host.params

@@ -117,27 +117,27 @@ def _walk(
         if end > place and tuple(segments[end:]) == tail:
             rest = "/".join(segments[place:end])
             if rest:
-                found.append(((*rank, 2), routes, [*values, rest]))
+                found.append(((*rank, 99 - len(tail)), routes, [*values, rest]))
 
 
 def choose(
     matches: list[Match], query: Mapping[str, Any], has_header: Callable[[str], bool], express: bool
-) -> tuple[Route, list[str]] | None:
-    """The one route that fits best, and its labels' values; None where the best ones cannot be told apart.
+) -> tuple[Route, list[str], tuple[int, ...]] | None:
+    """The one route that fits best, its labels' values, and how literal its path is (less is more); None where the best ones cannot be told apart.
 
     The more literal path wins, then the one whose query literals and required members the request has.
     """
-    for _, routes, values in matches:
+    for rank, routes, values in matches:
         if len(routes) == 1:
             if routes[0].fits(query):
-                return routes[0], values
+                return routes[0], values, rank
             continue
         fitting = [route for route in routes if route.fits(query)]
         whole = [route for route in fitting if not route.missing(query, has_header)]
         if not whole:
             if len(fitting) == 1:
-                return fitting[0], values
+                return fitting[0], values, rank
             continue
         best = max(whole, key=lambda route: (route.weight, route.express == express, not route.deprecated))
-        return best, values
+        return best, values, rank
     return None

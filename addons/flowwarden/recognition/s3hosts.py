@@ -20,7 +20,7 @@ _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     for kind, pattern in (
         ("website", rf"(?:.+\.)?s3-website[.-]{_R}"),
         ("control", rf"(?:(?P<account>\d{{12}})\.)?s3-control{_DUAL}\.{_R}"),
-        ("control", rf"(?:(?P<account>\d{{12}})\.)?s3-outposts{_DUAL}\.{_R}"),
+        ("outposts-control", rf"(?:(?P<account>\d{{12}})\.)?s3-outposts{_DUAL}\.{_R}"),
         ("accesspoint", rf"{_NAME}\.s3-accesspoint{_DUAL}\.{_R}"),
         ("mrap", r"(?P<name>[a-z0-9-]+(?:\.mrap)?)\.accesspoint\.s3-global"),
         ("outposts", rf"{_NAME}\.(?P<outpost>op-[a-z0-9]+)\.s3-outposts{_DUAL}\.{_R}"),
@@ -39,12 +39,18 @@ _FORMS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     )
 )
 _SIGNING = {
-    "control": ("s3", "s3-outposts"),
+    "control": ("s3",),
+    "outposts-control": ("s3-outposts",),
     "outposts": ("s3-outposts",),
     "object-lambda": ("s3-object-lambda",),
     "object-lambda-route": ("s3-object-lambda",),
     "express-control": ("s3express",),
     "express": ("s3express",),
+}
+_SERVICES = {
+    "control": ("s3control",),
+    "outposts-control": ("s3control", "s3outposts"),
+    "express-control": ("s3", "s3control"),
 }
 
 
@@ -59,7 +65,7 @@ class S3Host:
     params: dict[str, str] = field(default_factory=dict)
 
 
-def parse(rest: str, partition_of: dict[str, str] | None = None) -> S3Host | None:
+def parse(rest: str) -> S3Host | None:
     """What stands before the DNS suffix, read as an S3 host; None where it is none."""
     if "s3" not in rest:
         return None
@@ -76,7 +82,7 @@ def _host(kind: str, parts: dict[str, str]) -> S3Host | None:
     if ".." in bucket or ".-" in bucket or "-." in bucket:
         return None
     region = parts.get("region", "")
-    if kind == "control":
+    if kind in {"control", "outposts-control"}:
         params = {"AccountId": parts["account"]} if "account" in parts else {}
     elif kind == "object-lambda-route":
         params = {"RequestRoute": parts["route"]} if "route" in parts else {}
@@ -84,7 +90,7 @@ def _host(kind: str, parts: dict[str, str]) -> S3Host | None:
         params = {"Bucket": _arn(kind, parts)}
     elif bucket:
         params = {"Bucket": bucket}
-    service = ("s3control",) if kind == "control" else ("s3", "s3control") if kind == "express-control" else ("s3",)
+    service = _SERVICES.get(kind, ("s3",))
     return S3Host(kind, region, service, _SIGNING.get(kind, ("s3",)), params)
 
 

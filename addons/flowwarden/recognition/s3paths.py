@@ -23,7 +23,7 @@ _PLACE = "."  # stands for the bucket that the host names; no bucket is called s
 
 def path(sent: str, host: Host) -> str:
     """The path as the model writes it, `/{Bucket}/{Key+}`, wherever the bucket stands."""
-    if host.kind in {"object-lambda-route", "control"}:
+    if host.kind == "object-lambda-route":
         return sent
     if "Bucket" in host.params:
         return f"/{_PLACE}" if sent == "/" else f"/{_PLACE}{sent}"
@@ -52,11 +52,8 @@ def lift(found: Found) -> dict[str, list[str]]:
     return plain
 
 
-def known_query(op: Op, query: dict[str, list[str]], _sent: dict[str, list[str]]) -> bool:
+def known_query(op: Op, query: dict[str, list[str]]) -> bool:
     """Whether the operation knows each name in the query. `x-id` is what some SDKs add: the operation's own name."""
-    literals = {piece.partition("=")[0] for piece in op.uri.partition("?")[2].split("&") if piece}
-    members = op.service.shapes[op.input]["members"] if op.input else {}
-    known = {spec.get("locationName", name) for name, spec in members.items() if spec.get("location") == "querystring"}
     for name, values in query.items():
         if name.lower() in SIGNATURE:
             continue
@@ -64,11 +61,7 @@ def known_query(op: Op, query: dict[str, list[str]], _sent: dict[str, list[str]]
             raise refusal("request", "rest-xml", "A query parameter is there twice")
         if name == "x-id" and values[0] == op.operation.name:
             continue
-        if name not in known and (name not in literals or values[0] not in {"", _literal(op, name)}):
+        if name not in op.known_queries and (name not in op.literals or values[0] not in {"", op.literals[name]}):
             return False
     return True
 
-
-def _literal(op: Op, name: str) -> str:
-    pieces = (piece.partition("=") for piece in op.uri.partition("?")[2].split("&"))
-    return next((value for key, _, value in pieces if key == name), "")

@@ -14,7 +14,7 @@ class Op:
     """One operation, with what does not depend on the request worked out beforehand."""
 
     __slots__ = (
-        "actions", "arns", "body", "express", "headers", "input", "method", "operation", "prefix", "queries", "service",
+        "actions", "arns", "body", "express", "input", "known_queries", "literals", "method", "operation", "prefix", "service",
         "unsigned", "uri", "when",
     )  # fmt: skip
 
@@ -34,6 +34,12 @@ class Op:
         self.arns: tuple[tuple[str, tuple[tuple[str, bool], ...]], ...] = tuple(
             (action, tuple((arn, required) for arn, required in details[action]["arns"])) for action in names
         )
+        members = service.shapes[self.input]["members"] if self.input else {}
+        self.known_queries = frozenset(
+            spec.get("locationName", member) for member, spec in members.items() if spec.get("location") == "querystring"
+        )
+        literals = (piece.partition("=") for piece in self.uri.partition("?")[2].split("&") if piece)
+        self.literals = {key: value for key, _, value in literals}
         self.when: list[Table] = iam["when"].get(name, [])
 
 
