@@ -1,0 +1,222 @@
+"""Credentials in answers become phantoms; everything else stays byte for byte; botocore's parsers are the judges."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from datetime import UTC, datetime
+
+import botocore.session
+import cbor2
+import pytest
+from botocore.parsers import create_parser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowwarden.credentials import phantoms, swap
+from flowwarden.errors import Refusal
+from flowwarden.types import Credentials, Operation
+
+KEY, SECRET, TOKEN = (
+    "ASIA" + "QNZGKIQY56JQ7WML",
+    secrets.token_urlsafe(30),
+    "IQoJ+/" + secrets.token_urlsafe(300) + "==",
+)
+INNER = (
+    f"<Credentials>\n  <AccessKeyId>{KEY}</AccessKeyId><SecretAccessKey>{SECRET}</SecretAccessKey>\n"
+    f"<SessionToken>{TOKEN}</SessionToken><Expiration>2026-11-20T12:00:00Z</Expiration></Credentials>"
+)
+MODELS = botocore.session.get_session()
+ASSUME = Operation("sts", "AssumeRole")
+
+
+class Mint:
+    """Keeps what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[Credentials] = []
+        self.given = []
+
+    def __call__(self, credentials):
+        self.asked.append(credentials)
+        self.given.append(
+            phantoms.mint(token_length=len(credentials.session_token), secret_length=len(credentials.secret_access_key))
+        )
+        return self.given[-1]
+
+
+def parsed(service, operation, body):
+    """The answer as botocore reads it."""
+    model = MODELS.get_service_model(service)
+    shape = model.operation_model(operation).output_shape
+    return create_parser(model.metadata["protocol"]).parse({"headers": {}, "body": body, "status_code": 200}, shape)
+
+
+def xml(operation: str) -> bytes:
+    return (
+        f'<{operation}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/">\n<{operation}Result><AssumedRoleUser>'
+        f"<AssumedRoleId>AROA3XFRBF535PLBIFPI4:s</AssumedRoleId><Arn>arn:aws:sts::123456789012:assumed-role/demo/s</Arn>"
+        f"</AssumedRoleUser>{INNER}</{operation}Result><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata>"
+        f"</{operation}Response>\n"
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        "AssumeRole",
+        "AssumeRoleWithSAML",
+        "AssumeRoleWithWebIdentity",
+        "AssumeRoot",
+        "GetSessionToken",
+        "GetFederationToken",
+    ],
+)
+def test_sts(operation):
+    """The phantom stands where the real ones stood; every other byte is the same."""
+    mint, body = Mint(), xml(operation)
+    out, count = swap.swap(Operation("sts", operation), "text/xml", body, mint)
+    real, phantom = mint.asked[0], mint.given[0]
+    assert count == 1
+    when = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
+    assert real == Credentials(KEY, SECRET, TOKEN, when)
+    shown = parsed("sts", operation, out)["Credentials"]
+    assert (shown["AccessKeyId"], shown["SecretAccessKey"]) == (phantom.access_key_id, phantom.secret_access_key)
+    assert shown["SessionToken"] == phantom.session_token
+    back = out
+    for new, old in ((phantom.access_key_id, KEY), (phantom.secret_access_key, SECRET), (phantom.session_token, TOKEN)):
+        back = back.replace(new.encode(), old.encode())
+    assert back == body and len(out) == len(body)
+
+
+def sso(**changes):
+    return {
+        "roleCredentials": {
+            "accessKeyId": KEY,
+            "secretAccessKey": SECRET,
+            "sessionToken": TOKEN,
+            "expiration": 1795262400000,
+            **changes,
+        }
+    }
+
+
+COGNITO = {
+    "Credentials": {"AccessKeyId": KEY, "Expiration": 1795262400.0, "SecretKey": SECRET, "SessionToken": TOKEN},
+    "IdentityId": "eu-west-1:x",
+}
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "document", "member"),
+    [
+        ("sso", "GetRoleCredentials", sso(), "roleCredentials"),
+        ("cognito-identity", "GetCredentialsForIdentity", COGNITO, "Credentials"),
+    ],
+)
+def test_json(service, operation, document, member):
+    """SSO and Cognito in JSON, escaped slashes included."""
+    for body in (
+        json.dumps(document).encode(),
+        json.dumps(document, indent=2).encode(),
+        json.dumps(document).replace("/", "\\/").encode(),
+        json.dumps(document).replace("+", "\\u002b").replace("=", "\\u003d").encode(),
+    ):
+        mint = Mint()
+        out, count = swap.swap(Operation(service, operation), "application/x-amz-json-1.1", body, mint)
+        assert count == 1 and mint.asked == [Credentials(KEY, SECRET, TOKEN, 1795262400.0)]
+        shown = parsed(service, operation, out)[member]
+        phantom = mint.given[0]
+        values = {str(value) for value in shown.values()}
+        assert {phantom.access_key_id, phantom.secret_access_key, phantom.session_token} <= values
+        for text in (KEY, SECRET, TOKEN):
+            assert text.encode() not in out and text not in str(json.loads(out))
+
+
+def test_cbor():
+    """The same document in CBOR."""
+    mint, body = Mint(), cbor2.dumps(COGNITO)
+    out, count = swap.swap(Operation("cognito-identity", "GetCredentialsForIdentity"), "application/cbor", body, mint)
+    shown = cbor2.loads(out)
+    assert count == 1 and shown["Credentials"]["SecretKey"] == mint.given[0].secret_access_key
+    assert len(out) == len(body) and shown["IdentityId"] == COGNITO["IdentityId"]
+
+
+def test_other_operations_are_not_touched():
+    """Only the answers of operations that vend short-lived credentials are looked at."""
+    body = xml("AssumeRole")
+    assert swap.swap(Operation("iam", "CreateAccessKey"), "text/xml", body, Mint()) == (body, 0)
+    assert swap.swap(ASSUME, "text/xml", b"", Mint()) == (b"", 0)
+    assert swap.vends(ASSUME) and not swap.vends(Operation("s3", "GetObject"))
+
+
+def test_errors_pass():
+    """An error has no credentials; phantoms in it may stay."""
+    error = b"<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>"
+    assert swap.swap(ASSUME, "text/xml", error, Mint()) == (error, 0)
+    named = error.replace(b"no", phantoms.mint().access_key_id.encode())
+    assert swap.swap(ASSUME, "text/xml", named, Mint()) == (named, 0)
+    assert swap.swap(Operation("sso", "GetRoleCredentials"), "application/json", b'{"message":"no"}', Mint())[1] == 0
+    assert swap.swap(Operation("sso", "GetRoleCredentials"), "", b'{"roleCredentials":null}', Mint())[1] == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        xml("AssumeRole")[:-5],
+        xml("AssumeRole") + b"<x/>",
+        b"\x00\x01" + SECRET.encode(),
+        xml("AssumeRole").replace(b"SessionToken>", b"Other>").replace(b"SecretAccessKey>", b"Another>"),
+        xml("AssumeRole")
+        .replace(b"AccessKeyId>", b"KeyId>")
+        .replace(b"SecretAccessKey>", b"X>")
+        .replace(b"SessionToken>", b"Y>"),
+        b'<!DOCTYPE x [<!ENTITY k "v">]>' + xml("AssumeRole"),
+        xml("AssumeRole").replace(SECRET[:4].encode(), "".join(f"&#{ord(c)};" for c in SECRET[:4]).encode()),
+        xml("AssumeRole").replace(SECRET.encode(), b"<![CDATA[" + SECRET[:5].encode() + b"]]>" + SECRET[5:].encode()),
+        xml("AssumeRole").replace(b"<Expiration>", f"<AccessKeyId>{KEY}</AccessKeyId><Expiration>".encode()),
+        xml("AssumeRole").decode().encode("utf-16"),
+        b"<a>" * 100 + b"</a>" * 100,
+        json.dumps(sso()).encode()[:-1],
+        json.dumps(sso()).replace("{", '{"accessKeyId": "x", "accessKeyId": "y", ', 1).encode(),
+        json.dumps(sso()).replace("{", '{"roleCredentials": {}, ', 1).encode(),
+        json.dumps(sso(sessionToken=5)).encode(),
+        json.dumps(sso(secretAccessKey="")).encode(),
+        json.dumps(sso(secretKey=SECRET)).encode(),
+        json.dumps({"Key": KEY}).encode(),
+        json.dumps(sso()).replace(SECRET[:2], "".join(f"\\u{ord(c):04x}" for c in SECRET[:2])).encode(),
+        b"[" * 100_000,
+    ],
+)
+def test_what_cannot_be_read_is_refused(body):
+    """Anything unreadable, incomplete, ambiguous or spelled so that it cannot be replaced: 502, and no credentials."""
+    with pytest.raises(Refusal) as refused:
+        swap.swap(ASSUME, "text/xml", body, Mint())
+    assert (refused.value.status, refused.value.station) == (502, "swap")
+    for text in (KEY, SECRET, TOKEN):
+        assert text not in str(refused.value)
+
+
+def test_a_bad_cbor_is_refused():
+    """CBOR that does not decode, or whose text is in pieces."""
+    body = cbor2.dumps(COGNITO)
+    for broken in (body[:-3], b"\xff", b"\x1c"):
+        with pytest.raises(Refusal):
+            swap.swap(ASSUME, "application/cbor", broken, Mint())
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_give_a_traceback(body):
+    """Whatever comes, the worst is a Refusal."""
+    for kind in ("text/xml", "application/json", "application/cbor"):
+        try:
+            out, _ = swap.swap(ASSUME, kind, body, Mint())
+        except Refusal:
+            continue
+        assert out == body
+
+
+def test_the_role_of_an_answer():
+    """Who the credentials are, for the record."""
+    assert swap.role_of(xml("AssumeRole")) == "arn:aws:iam::123456789012:role/demo"
+    assert swap.role_of(json.dumps(sso()).encode()) == ""
