@@ -7,17 +7,23 @@ encodings hide says that there is nothing to mask. Only else a careful reader ta
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from urllib.parse import quote_plus, unquote_to_bytes
 
 from ..errors import Refusal
 from ..types import Call, Headers
-from . import codings, globs, heads, jsontree, kinds, xmlmask
+from . import coders, codings, globs, heads, jsontree, kinds, xmlmask
+from .budget import Budget
+from .cbormask import CborMasker
+from .events import FrameCore, SseCore
 from .jsonmask import JsonMasker
 from .kinds import Kind
 from .model import Keep, Mask, Masked, keep_nothing, refuse
 from .patterns import Patterns
 from .profiles import Plan, Profiles
+from .stream import Core, StreamMasker
 from .values import TRIGGERS, Run, Values
+from .windows import Windows
 from .xmlmask import XmlMasker
 
 UNREADABLE = b"[MASKED:unreadable]"
@@ -40,16 +46,27 @@ class Masker:
         found = [mask for mask in masks if mask.pattern]
         self.patterns = Patterns(found, TRIGGERS, [globs.trigger(everywhere), _PAIR, _XML_PAIR, _ESCAPED_NAME])
         self.values = Values(self.patterns)
+        self._object_masks = [mask for mask in found if mask.objects]
         self._json = JsonMasker(self.values, self._profiles.everywhere)
         self.values.nested = self._json.nested
         self._xml = XmlMasker(self.values)
+        self._cbor = CborMasker(self.values)
         self._readers: dict[Kind, Reader] = {
             "json": self._read_json,
             "xml": self._read_xml,
             "text": self._read_text,
             "form": self._read_form,
             "lines": self._read_lines,
+            "object": self._read_object,
+            "cbor": self._read_cbor,
+            "sse": partial(self._read_series, kind="sse"),
+            "events": partial(self._read_series, kind="events"),
         }
+
+    @cached_property
+    def object_values(self) -> Values:
+        """For S3 objects: the masks that hold there."""
+        return Values(Patterns(self._object_masks, TRIGGERS))
 
     def mask_answer(
         self,
@@ -83,11 +100,8 @@ class Masker:
         if kind == "opaque":
             self._uninspected(masked, content_type or "unnamed")
             return
-        if kind == "object":
-            if kinds.compressed(plain[:16]):
-                self._uninspected(masked, "a compressed object")
-            run.same_length = True
-            kind = "text"
+        if kind == "object" and kinds.compressed(plain[:16]):
+            self._uninspected(masked, "a compressed object")
         changed = self._read(kind, plain, run, plan, content_type)
         if changed is None:
             return
@@ -116,7 +130,7 @@ class Masker:
         if reader is None:
             raise refuse("UnknownCarrier", f"answers of the kind {kind!r} cannot be searched")
         charset = kinds.charset(content_type, plain[:4])
-        if not charset:
+        if not charset or kind in {"cbor", "events", "object"}:
             return reader(plain, run, plan)
         try:
             text = plain.decode(charset).encode("utf-8")
@@ -147,9 +161,70 @@ class Masker:
         return self._xml.careful(text, run, plan.fields)
 
     def _read_text(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
-        if text[:1] in b"{[" and not run.same_length and jsontree.is_json(text):
+        if text[:1] in b"{[" and jsontree.is_json(text):
             return self._read_json(text, run, plan)
         return self.values.mask(text, run)
+
+    def _read_object(self, text: bytes, run: Run, _plan: Plan) -> bytes | None:
+        windows = self._windows(run, True)
+        made = windows.feed(text) + windows.finish()
+        return made if run.counts else None
+
+    def _windows(self, run: Run, is_object: bool) -> Windows:
+        run.same_length = is_object
+        return Windows(self.object_values if is_object else self.values, run)
+
+    def may_stream(self, call: Call, headers: Headers) -> bool:
+        """Whether an answer with these headers can be masked as it passes (else it has to be whole)."""
+        kind = self._stream_kind(self._profiles.plan(call, "output"), call, headers)
+        return kind in {"object", "text", "sse", "events"}
+
+    @staticmethod
+    def _stream_kind(plan: Plan, call: Call, headers: Headers) -> Kind | None:
+        applied = codings.names(heads.first(headers, b"content-encoding"))
+        if len(applied) > 1 or not coders.STREAMABLE.issuperset(applied):
+            return None
+        content_type = heads.first(headers, b"content-type")
+        if plan.is_object:
+            return "object"
+        kind = kinds.of_type(content_type, call.protocol)
+        return None if kind == "text" and kinds.charset(content_type, b"") else kind
+
+    def stream(
+        self, call: Call, status: int, headers: Headers, *, keep: Keep = keep_nothing, session_key: bytes = b""
+    ) -> StreamMasker | None:
+        """A masker for an answer that passes in pieces; None where `may_stream` says no, or for an object's error."""
+        plan = self._profiles.plan(call, "output")
+        kind = self._stream_kind(plan, call, headers)
+        if kind == "object" and status not in {200, 206}:
+            return None
+        run = Run(keep=keep, session_key=session_key, off=plan.off, budget=Budget(float("inf")))
+        core = self._core(kind, run, plan)
+        if core is None:
+            return None
+        applied = codings.names(heads.first(headers, b"content-encoding"))
+        return StreamMasker(core, run, self._headers(headers, run), applied[0] if applied else "")
+
+    def _core(self, kind: Kind | None, run: Run, plan: Plan) -> Core | None:
+        if kind in {"object", "text"}:
+            return self._windows(run, kind == "object")
+        if kind in {"sse", "events"}:
+            made = SseCore if kind == "sse" else FrameCore
+            return made(self.values, run, lambda payload: self._payload(payload, run, plan))
+        return None
+
+    def _payload(self, payload: bytes, run: Run, plan: Plan) -> bytes | None:
+        run.budget = Budget()
+        return self._read_text(payload, run, plan) if payload else None
+
+    def _read_series(self, text: bytes, run: Run, plan: Plan, kind: Kind) -> bytes | None:
+        core = self._core(kind, run, plan)
+        assert core is not None
+        made = core.feed(text) + core.finish()
+        return made if run.counts else None
+
+    def _read_cbor(self, data: bytes, run: Run, plan: Plan) -> bytes | None:
+        return self._cbor.careful(data, run, plan.fields)
 
     def _read_lines(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
         if self._clean(text, plan):

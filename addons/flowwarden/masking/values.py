@@ -25,8 +25,8 @@ BASE64 = rb"[A-Za-z0-9+/]{24}|[A-Za-z0-9_-]{24}"
 PERCENT = rb"%[0-9A-Fa-f]{2}"
 TRIGGERS = (ESCAPES, BASE64, PERCENT)
 
-_RUNS = re2.compile(rb"[A-Za-z0-9+/]{20,}={0,2}|[A-Za-z0-9_-]{20,}={0,2}", options(16 << 20, False))
-_PERCENT_RUN = re.compile(rb"[^\s\"'<>]*%[0-9A-Fa-f]{2}[^\s\"'<>]*+")
+RUNS = re2.compile(rb"[A-Za-z0-9+/]{20,}={0,2}|[A-Za-z0-9_-]{20,}={0,2}", options(16 << 20, False))
+PERCENT_RUN = re.compile(rb"[^\s\"'<>]*%[0-9A-Fa-f]{2}[^\s\"'<>]*+")
 _URLSAFE = bytes.maketrans(b"-_", b"+/")
 _HEX = re2.compile(rb"^(?:[0-9a-f]+|[0-9A-F]+|[0-9a-f]{8}-[0-9a-f-]{27})$", options(1 << 20, False))
 _PRINTABLE = bytes(range(32, 127)) + b"\t\r\n"
@@ -56,7 +56,7 @@ class Run:
 
 def base64_runs(text: bytes) -> list[bytes]:
     """What looks like base64 in a text, decoded where it decodes. Hashes and UUIDs are left out."""
-    return [decoded for run in _RUNS.findall(text) if (decoded := unbase64(run)) is not None]
+    return [decoded for run in RUNS.findall(text) if (decoded := unbase64(run)) is not None]
 
 
 def unbase64(run: bytes) -> bytes | None:
@@ -99,7 +99,7 @@ class Values:
     def __init__(self, patterns: Patterns) -> None:
         self.patterns = patterns
         self.nested: Callable[[bytes, Run, int], bytes | None] = lambda _text, _run, _depth: None
-        self._escapes, self._base64, self._percent = patterns.triggers[: len(TRIGGERS)]
+        self._escapes, self.base64_trigger, self.percent_trigger = patterns.triggers[: len(TRIGGERS)]
 
     def mask(self, text: bytes, run: Run, key: bytes = b"", layer: int = 0) -> bytes | None:
         """The value with its secrets masked, None if there are none. `key` is the name the value goes by."""
@@ -144,9 +144,9 @@ class Values:
             changed = self.nested(text, run, layer + 1)
             if changed is not None:
                 return changed
-        if self._base64 in found:
+        if self.base64_trigger in found:
             changed = self._in_base64(text, run, layer)
-        if self._percent in found:
+        if self.percent_trigger in found:
             again = self._in_percent(changed or text, run, layer)
             changed = changed if again is None else again
         return changed
@@ -154,7 +154,7 @@ class Values:
     def _in_base64(self, text: bytes, run: Run, layer: int) -> bytes | None:
         parts: list[bytes] = []
         at = 0
-        for match in _RUNS.finditer(text):
+        for match in RUNS.finditer(text):
             coded = match.group()
             decoded = unbase64(coded)
             if decoded is None or (run.keep is not keep_nothing and run.keep(coded.decode("ascii"))):
@@ -169,7 +169,7 @@ class Values:
     def _in_percent(self, text: bytes, run: Run, layer: int) -> bytes | None:
         parts: list[bytes] = []
         at = 0
-        for match in _PERCENT_RUN.finditer(text):
+        for match in PERCENT_RUN.finditer(text):
             run.budget.tick()
             plain = unquote_to_bytes(match.group())
             masked = self.mask(plain, run, b"", layer + 1)
@@ -195,9 +195,9 @@ class Values:
         views: list[bytes] = []
         if self._escapes in found:
             views.append(unescaped(text))
-        if self._base64 in found:
+        if self.base64_trigger in found:
             views += base64_runs(text)
-        if self._percent in found:
+        if self.percent_trigger in found:
             views.append(unquote_to_bytes(text))
         joined = b"\n".join(views)
         if not joined:

@@ -1,0 +1,207 @@
+"""Text of any length, masked in windows: what is found depends on the text alone, never on how it was cut into chunks.
+
+A window is a block and a stretch beyond it as long as the longest match, so that whatever starts in the block ends within
+the window. Bytes before the block stay as context. A match longer than that stretch cannot be told from a longer one: the
+stream is refused there.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from .model import Mask, Span, refuse
+from .patterns import Patterns
+from .replacing import mask_of_length
+from .values import PERCENT_RUN, RUNS, Run, Values, base64_runs, unbase64
+
+BLOCK = 128 << 10
+CONTEXT = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A stretch `start`..`end` to replace, found by a match that began at `begins`. `new` gives None for what is kept."""
+
+    begins: int
+    start: int
+    end: int
+    mask: Mask
+    new: Callable[[], bytes | None]
+
+
+class Windows:
+    """Masks a text fed in pieces. Memory: one window and the piece. `feed` and `finish` give what may leave."""
+
+    def __init__(self, values: Values, run: Run, block: int = BLOCK) -> None:
+        self._patterns: Patterns = values.patterns
+        self._base64, self._percent = values.base64_trigger, values.percent_trigger
+        self._run = run
+        self._block = block
+        self._hold = max(256, self._patterns.longest * 4 // 3 + 64)
+        self._buffer = bytearray()
+        self._at = 0  # where in the buffer the next block starts; before it is context
+
+    def feed(self, data: bytes) -> bytes:
+        """Takes the next bytes; gives those that are done."""
+        self._buffer += data
+        out: list[bytes] = []
+        size = self._block + self._hold
+        while len(self._buffer) - self._at >= size:
+            window = bytes(self._buffer[: self._at + size])
+            out.append(self._step(window, self._at + self._block))
+        return b"".join(out)
+
+    def finish(self) -> bytes:
+        """The rest."""
+        window = bytes(self._buffer)
+        return self._step(window, len(window), final=True) if len(window) > self._at else b""
+
+    def _step(self, window: bytes, cut: int, final: bool = False) -> bytes:
+        at = self._at
+        units = self._units(window)
+        if not final:
+            cut = self._aligned(window, cut)
+        out: list[bytes] = []
+        done, until = at, cut
+        for unit in units:
+            if unit.begins >= until:
+                break
+            if unit.end >= len(window) and not final:
+                raise refuse("MaskLimit", "a secret in this stream is longer than any that a rule expects")
+            if unit.end <= done:
+                continue
+            new = unit.new() if unit.start >= done else self._run.mask(unit.mask, window[done : unit.end])
+            if new is None:
+                continue
+            out += (window[done : max(done, unit.start)], new)
+            done = unit.end
+            until = max(until, unit.end)
+        out.append(window[done:until])
+        keep_from = max(0, until - CONTEXT)
+        del self._buffer[:keep_from]
+        self._at = until - keep_from
+        return b"".join(out)
+
+    def _aligned(self, window: bytes, cut: int) -> int:
+        """A cut that leaves a run of base64 at a whole group, so that the rest still decodes."""
+        head = window[self._at : cut]
+        run = len(head) - len(head.rstrip(_BASE64_BYTES))
+        return cut - run % 4
+
+    def _units(self, window: bytes) -> list[Unit]:
+        at = self._at
+        found = self._patterns.find(window[max(0, at - 1) :])
+        if not found:
+            return []
+        spans: list[tuple[int, Span]] = []
+        for index in found:
+            finder = self._patterns.finder(index)
+            if finder is None:
+                continue
+            for begins, _, span in finder.spans(window, max(0, at - 1)):
+                if span.start >= at:
+                    spans.append((begins, span))
+                else:
+                    spans += [(b, s) for b, _, s in finder.spans(window, at) if s.start < span.end]
+        units = [
+            Unit(
+                begins,
+                span.start,
+                span.end,
+                span.mask,
+                partial(self._run.mask, span.mask, window[span.start : span.end]),
+            )
+            for begins, span in _merged(spans)
+        ]
+        if self._base64 in found:
+            units += self._coded(window)
+        if self._percent in found:
+            units += self._url_coded(window)
+        units.sort(key=lambda unit: (unit.start, -unit.end))
+        return units
+
+    def _coded(self, window: bytes) -> list[Unit]:
+        """Secrets inside base64: the groups of four that hold them are replaced, the rest of the run stays as it is."""
+        units: list[Unit] = []
+        if not self._patterns.find(b"\n".join(base64_runs(window[self._at :]))):
+            return units
+        for match in RUNS.finditer(window, self._at):
+            start, end = match.span()
+            coded = window[start:end]
+            decoded = unbase64(coded)
+            if decoded is None or coded.startswith(b"H4s"):
+                continue
+            for span in self._patterns.spans(decoded):
+                first, last = span.start // 3, -(-span.end // 3)
+                new = partial(self._regroup, coded, decoded, span, last * 4 >= len(coded))
+                at, to = start + first * 4, min(start + last * 4, end)
+                units.append(Unit(at, at, to, span.mask, new))
+        return units
+
+    def _regroup(self, coded: bytes, decoded: bytes, span: Span, at_end: bool) -> bytes | None:
+        first, last = span.start // 3, -(-span.end // 3)
+        head, tail = decoded[first * 3 : span.start], decoded[span.end : last * 3]
+        new = self._run.mask(span.mask, decoded[span.start : span.end])
+        if new is None:
+            return None
+        fill = 0 if self._run.same_length or at_end else -(len(head) + len(new) + len(tail)) % 3
+        plain = head + (new[:-1] + b"*" * fill + new[-1:] if fill else new) + tail  # whole groups within a run
+        made = base64.urlsafe_b64encode(plain) if b"-" in coded or b"_" in coded else base64.b64encode(plain)
+        return made if coded.endswith(b"=") or not at_end else made.rstrip(b"=") if len(coded) % 4 else made
+
+    def _url_coded(self, window: bytes) -> list[Unit]:
+        """Secrets in which single bytes are written %XX."""
+        units: list[Unit] = []
+        for match in PERCENT_RUN.finditer(window, self._at):
+            if match.end() - match.start() > self._hold:
+                continue
+            plain, places = _unquoted(match.group(), match.start())
+            for span in self._patterns.spans(plain):
+                start, end = places[span.start], places[span.end]
+                new = partial(self._url_mask, span, plain, end - start)
+                units.append(Unit(start, start, end, span.mask, new))
+        return units
+
+    def _url_mask(self, span: Span, plain: bytes, length: int) -> bytes | None:
+        new = self._run.mask(span.mask, plain[span.start : span.end])
+        return mask_of_length(span.mask, length) if new is not None and self._run.same_length else new
+
+
+def _unquoted(text: bytes, offset: int) -> tuple[bytes, list[int]]:
+    """A URL-encoded text decoded, and where each of its bytes (and its end) stands."""
+    plain = bytearray()
+    places: list[int] = []
+    at = 0
+    while at < len(text):
+        places.append(offset + at)
+        if text[at] == 0x25 and len(text) > at + 2 and text[at + 1 : at + 3].isalnum():
+            try:
+                plain.append(int(text[at + 1 : at + 3], 16))
+                at += 3
+                continue
+            except ValueError:
+                pass
+        plain.append(text[at])
+        at += 1
+    places.append(offset + at)
+    return bytes(plain), places
+
+
+_BASE64_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
+
+
+def _merged(spans: list[tuple[int, Span]]) -> list[tuple[int, Span]]:
+    """Overlapping spans made one, in order; the earliest begin counts."""
+    spans.sort(key=lambda item: (item[1].start, -item[1].end))
+    merged: list[tuple[int, Span]] = []
+    for begins, span in spans:
+        if merged and span.start < merged[-1][1].end:
+            before, last = merged[-1]
+            mask = span.mask if last.mask.check == "secret" else last.mask
+            merged[-1] = (min(begins, before), Span(last.start, max(span.end, last.end), mask))
+        else:
+            merged.append((begins, span))
+    return merged
