@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ..sessions.ids import rfc3339
 from ..types import Approval, ApprovalTerms
 
 _SETS = ("approver_groups", "approver_principals")
@@ -47,19 +48,19 @@ def approval_from(row: sqlite3.Row, answers: Sequence[sqlite3.Row]) -> Approval:
 
 
 def approval_json(approval: Approval, requester: Mapping[str, Any], until: float | None) -> dict[str, Any]:
-    """All of a question, for approvers. `until` is when its grant ends, POSIX seconds; None while there is none."""
+    """All of a question, for approvers; times are RFC 3339. `until` is when its grant ends, None while there is none."""
     return {
         "id": approval.id,
         "state": approval.state,
         "digest": approval.digest,
         "session": approval.session,
-        "requester": dict(requester),
+        "principal": dict(requester),
         "summary": dict(approval.summary),
         "terms": terms_json(approval.terms),
-        "asked": approval.asked,
-        "expires": approval.expires,
-        "until": until,
-        "answers": [dict(answer) for answer in approval.answers],
+        "asked": rfc3339(approval.asked),
+        "expires": rfc3339(approval.expires),
+        "until": None if until is None else rfc3339(until),
+        "answers": [{**answer, "at": rfc3339(answer["at"])} for answer in approval.answers],
         "reason": approval.reason,
     }
 

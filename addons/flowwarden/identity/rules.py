@@ -33,6 +33,7 @@ class IssuerRules:
     owner_claim: str = "owner"
     max_lifetime: float = 12 * 3600.0
     client_id: str = ""  # for people's own sign-in; the audience where none is given
+    client_secret_file: str = ""  # for issuers that want a secret beside PKCE
     scopes: tuple[str, ...] = ("openid", "profile", "email")
 
 
@@ -141,6 +142,7 @@ def _issuer(entry: Section, base: Path) -> IssuerRules:
         owner_claim=entry.text("owner_claim", "owner"),
         max_lifetime=lifetime,
         client_id=entry.text("client_id", ""),
+        client_secret_file=_file(entry, "client_secret_file", base),
         scopes=entry.texts("scopes", ("openid", "profile", "email")),
     )
     entry.finish()
@@ -149,18 +151,22 @@ def _issuer(entry: Section, base: Path) -> IssuerRules:
 
 def _jwks(entry: Section, base: Path) -> str:
     jwks = entry.text("jwks", "")
-    if not jwks:
-        return ""
     if "://" in jwks:
         if not safe_url(jwks):
             raise entry.error(
                 f"'jwks' has to be an https:// URL or a file, not {jwks!r}", "jwks", "http:// is for loopback only."
             )
         return jwks
-    path = base / jwks
-    if not path.is_file():
-        raise entry.error(f"'jwks': there is no file {str(path)!r}", "jwks")
-    return str(path)
+    return _file(entry, "jwks", base)
+
+
+def _file(entry: Section, key: str, base: Path) -> str:
+    """A file's path, from the rule file's folder; empty where none is named."""
+    name = entry.text(key, "")
+    path = base / name
+    if name and not path.is_file():
+        raise entry.error(f"{key!r}: there is no file {str(path)!r}", key)
+    return str(path) if name else ""
 
 
 def _sessions(section: Section) -> SessionRules:

@@ -1,81 +1,27 @@
-"""The operators' listener: sessions, approvals, health and metrics as JSON; a bearer token on every path but health."""
+"""The operators' listener: sessions, approvals, health and metrics as JSON; signed in on every path but health."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import logging
 from typing import Any
 
 import tornado.httpserver
+import tornado.iostream
 import tornado.netutil
 import tornado.web
 
 from ..approval.who import refuse_approver
-from ..errors import ConfigError, FlowwardenError, Refusal, TokenError
-from ..identity.tokens import VerifiedToken
+from ..errors import ConfigError, Refusal, TokenError
+from ..sessions.ids import rfc3339
 from ..types import Approval
+from . import page, signin
+from .events import Hub
+from .handler import Handler, Listener
 from .services import Services, session_json
 
 MAX_BODY = 64 * 1024
-_log = logging.getLogger(__name__)
-
-
-class Handler(tornado.web.RequestHandler):
-    """Signs the caller in before anything else; errors are JSON, `{"error": {"code", "message"}}`."""
-
-    needs: tuple[str, ...] = ("viewer", "admin")  # any one of them; empty: any good token
-    services: Services
-    who: VerifiedToken
-
-    def initialize(self, services: Services) -> None:
-        self.services = services
-
-    def set_default_headers(self) -> None:
-        self.clear_header("Server")
-        self.set_header("Cache-Control", "no-store")
-        self.set_header("X-Content-Type-Options", "nosniff")
-
-    async def prepare(self) -> None:
-        self.who = await self.sign_in()
-        if self.needs and not any(self.services.has_role(role, self.who.principal) for role in self.needs):
-            raise Refusal(f"this needs the role {' or '.join(self.needs)}", status=403, code="AccessDenied")
-
-    async def sign_in(self) -> VerifiedToken:
-        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            raise TokenError("this needs an OIDC token (Authorization: Bearer …)", hint="Try `flowwarden login`.")
-        return await self.services.operator(token.strip())
-
-    def json_body(self) -> dict[str, Any]:
-        """The request's JSON object; Refusal (400, 415) for anything else."""
-        if self.request.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
-            raise Refusal("the body has to be application/json", status=415, code="UnsupportedMediaType")
-        try:
-            found = json.loads(self.request.body)
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            raise Refusal("the body has to be a JSON object", status=400, code="ValidationException")
-        return found
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        error = kwargs.get("exc_info", (None, None))[1]
-        code, message = "InternalError", "something went wrong here; the gateway's log says what"
-        if isinstance(error, TokenError):
-            status_code, code, message = 401, error.code, str(error)
-            self.set_header("WWW-Authenticate", 'Bearer realm="flowwarden"')
-        elif isinstance(error, Refusal):
-            status_code, code, message = error.status, error.code, str(error)
-        elif isinstance(error, FlowwardenError):
-            status_code, code, message = 503, "ServiceUnavailable", error.message
-        elif status_code < 500:
-            code, message = "InvalidRequest", self._reason
-        self.set_status(status_code)
-        self.finish({"error": {"code": code, "message": message}})
-
-    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        if not isinstance(value, FlowwardenError | tornado.web.HTTPError):
-            _log.error("%s %s failed", self.request.method, self.request.path, exc_info=(typ, value, tb))
+HEARTBEAT = 15.0  # seconds between signs of life to those who watch
 
 
 class Health(Handler):
@@ -99,7 +45,8 @@ class Whoami(Handler):
 
     def get(self) -> None:
         roles = [role for role in self.services.roles if self.services.has_role(role, self.who.principal)]
-        self.finish({"principal": self.who.principal.as_json(), "roles": roles, "expires": self.who.expires})
+        told = {"principal": self.who.principal.as_json(), "roles": roles, "expires": rfc3339(self.who.expires)}
+        self.finish({**told, "csrf": self.csrf} if self.csrf else told)
 
 
 class Sessions(Handler):
@@ -171,19 +118,59 @@ class ApprovalHandler(Handler):
 
 
 class Approvals(ApprovalHandler):
+    async def prepare(self) -> None:
+        if not page.wanted(self):
+            await super().prepare()
+
     def get(self) -> None:
-        state = self.get_query_argument("state", "")
+        if page.wanted(self):
+            page.send(self)
+            return
         self.services.approvals.expire()
-        found = self.services.approvals.list(state or None)
+        found = self.services.approvals.list(self.get_query_argument("state", "") or None)
         self.finish({"approvals": [self.told(approval) for approval in found if self.may_see(approval)]})
 
 
-class OneApproval(ApprovalHandler):
-    def get(self, approval_id: str) -> None:
+class OneApproval(Approvals):
+    def get(self, approval_id: str = "") -> None:
+        if page.wanted(self):
+            page.send(self)
+            return
         self.services.approvals.expire()
         approval = self.one(approval_id)
         self.services.approvals.viewed(approval.id, self.who.principal)
         self.finish(self.told(approval))
+
+
+class Events(ApprovalHandler):
+    """Server-sent events (https://html.spec.whatwg.org/#server-sent-events), for as long as the token is good."""
+
+    async def get(self) -> None:
+        queue = self.listener.hub.join()
+        self.set_header("Content-Type", "text/event-stream")
+        self.set_header("X-Accel-Buffering", "no")
+        try:
+            await self.tell({"event": "hello"})
+            while self.services.clock() < self.who.expires:
+                try:
+                    async with asyncio.timeout(HEARTBEAT):
+                        event, approval_id = await queue.get()
+                except TimeoutError:
+                    self.services.sessions.refuse_revoked(self.who)
+                    self.write(": still here\n\n")
+                    await self.flush()
+                    continue
+                approval = self.services.approvals.find(approval_id)
+                if approval is not None and event != "viewed" and self.may_see(approval):
+                    await self.tell({"event": event, "approval": self.told(approval)})
+        except (tornado.iostream.StreamClosedError, TokenError):
+            return
+        finally:
+            self.listener.hub.leave(queue)
+
+    async def tell(self, event: dict[str, Any]) -> None:
+        self.write(f"data: {json.dumps(event)}\n\n")
+        await self.flush()
 
 
 class AnswerApproval(ApprovalHandler):
@@ -223,7 +210,9 @@ class Nothing(Handler):
 
 def make_app(services: Services) -> tornado.web.Application:
     """The listener's application; `services.attach()` is the caller's business."""
-    own = {"services": services}
+    hub = Hub()
+    services.approvals.listen(hub.tell)
+    own = {"listener": Listener(services, hub)}
     one = r"([A-Za-z0-9-]{1,64})"
     return tornado.web.Application(
         [
@@ -233,9 +222,14 @@ def make_app(services: Services) -> tornado.web.Application:
             (r"/sessions", Sessions, own),
             (rf"/sessions/{one}", OneSession, own),
             (r"/approvals", Approvals, own),
+            (r"/approvals/events", Events, own),
             (rf"/approvals/{one}", OneApproval, own),
             (rf"/approvals/{one}/answer", AnswerApproval, own),
             (rf"/approvals/{one}/revoke", RevokeApproval, own),
+            (r"/page/(approvals\.(?:js|css))", page.Asset, own),
+            (r"/login", signin.Login, own),
+            (r"/login/callback", signin.Callback, own),
+            (r"/logout", signin.Logout, own),
         ],
         default_handler_class=Nothing,
         default_handler_args=own,

@@ -6,12 +6,13 @@ import json
 import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
 from ..errors import FlowwardenError, Refusal, TokenError
 from ..identity.tokens import VerifiedToken, looks_like_token, token_hash
+from ..sessions.ids import rfc3339
 from ..types import Session
-from .services import Services, rfc3339, session_json
+from .services import Services, session_json
 
 Answer = tuple[int, dict[str, str], bytes]
 """Status, headers, body."""
@@ -25,9 +26,8 @@ class Question:
 
     def __init__(self, services: Services, path: str, headers: Mapping[str, str], credential: str) -> None:
         self.services = services
-        parts = urlsplit(path)
-        self.path = parts.path
-        self.query = parse_qs(parts.query)
+        self.path, _, query = path.partition("?")
+        self.query = parse_qs(query[:1000])
         self.headers = {name.lower(): value for name, value in headers.items()}
         self.credential = credential
 
@@ -115,7 +115,7 @@ async def _start(question: Question) -> Answer:
 async def _renew(question: Question) -> Answer:
     session = await question.session()
     renewed = question.services.sessions.renew(session, await question.bearer())
-    question.services.record("session", {"event": "renewed", "reason": "", **session_json(renewed)})
+    question.services.note_session("renew", renewed)
     return _json(session_json(renewed))
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..approval.store import Approvals
 from ..identity.rules import Role
 from ..identity.tokens import VerifiedToken, Verifier
+from ..recording import records
+from ..sessions.ids import rfc3339
 from ..sessions.store import SessionStore
 from ..types import Approval, Principal, Session
 
@@ -61,25 +62,29 @@ class Services:
         self.approvals.default_groups = approver.groups if approver else ()
         self.approvals.tokens_of = self.sessions.token_ids
         self.sessions.on_ended(lambda session, reason: self.approvals.end_session(session.id, reason))
-        self.sessions.on_started(lambda session, reason: self._note_session("started", session, ""))
-        self.sessions.on_ended(lambda session, reason: self._note_session("ended", session, reason))
+        self.sessions.on_started(lambda session, _: self.note_session("start", session))
+        self.sessions.on_ended(lambda session, reason: self.note_session("end", session, reason))
         self.approvals.listen(self._note_approval)
 
-    def _note_session(self, event: str, session: Session, reason: str) -> None:
-        self.record("session", {"event": event, "reason": reason, **session_json(session)})
+    def note_session(self, event: Literal["start", "renew", "end"], session: Session, reason: str = "") -> None:
+        self.record("session", records.session_event(event, session, reason))
 
     def _note_approval(self, event: str, approval: Approval, details: Mapping[str, Any]) -> None:
-        self.record(
-            "approval",
-            {
-                "event": event,
-                "approval": approval.id,
-                "state": approval.state,
-                "digest": approval.digest,
-                "session": approval.session,
-                **details,
-            },
+        """`by` is who viewed, answered or revoked; the requester stands in `principal`."""
+        who, theirs = details.get("who"), event in ("asked", "joined")
+        record = records.approval_event(
+            event,
+            approval.id,
+            session=approval.session,
+            state=approval.state,
+            digest=approval.digest,
+            reason=str(details.get("reason") or ""),
+            summary=approval.summary if event == "asked" else None,
         )
+        record |= {"by": None if theirs else who, "principal": who if theirs else None}
+        if "approve" in details:
+            record["approve"] = bool(details["approve"])
+        self.record("approval", record)
 
 
 def session_json(session: Session) -> dict[str, Any]:
@@ -93,7 +98,3 @@ def session_json(session: Session) -> dict[str, Any]:
         "ended": None if session.ended is None else rfc3339(session.ended),
         "access_key_id": session.phantom.access_key_id,
     }
-
-
-def rfc3339(when: float) -> str:
-    return datetime.fromtimestamp(when, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

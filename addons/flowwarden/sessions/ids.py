@@ -1,4 +1,4 @@
-"""Names for things: UUIDv7 for sessions, opaque handles, short ids for people to type."""
+"""Names for things, and times as people read them: UUIDv7, opaque handles, short ids, RFC 3339."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import hashlib
 import secrets
 import uuid
+from datetime import UTC, datetime
 
 HANDLE_PREFIX = "fwh_"
 
@@ -29,3 +30,8 @@ def short_id(prefix: str) -> str:
 def sha256(secret: str) -> str:
     """What is kept of a secret that is only ever compared."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def rfc3339(when: float) -> str:
+    """POSIX seconds as `2026-11-20T18:00:00Z`."""
+    return datetime.fromtimestamp(when, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

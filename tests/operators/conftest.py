@@ -1,0 +1,96 @@
+"""A listener of its own for each test, with sessions, approvals, and an issuer that makes any token."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tornado.httpserver
+
+from flowwarden.approval.store import Approvals
+from flowwarden.identity.rules import IdentityRules, IssuerRules, Role
+from flowwarden.identity.tokens import Verifier
+from flowwarden.operators import api
+from flowwarden.operators.client import Client
+from flowwarden.operators.services import Services
+from flowwarden.sessions import ids
+from flowwarden.sessions.store import SessionStore
+from flowwarden.types import Approval, ApprovalTerms, Phantom, Principal, Session
+from support.issuer import OidcIssuer
+
+TERMS = ApprovalTerms(approver_groups=frozenset({"sre"}))
+_numbers = itertools.count()
+
+
+def mint() -> Phantom:
+    return Phantom(f"AKIATEST{next(_numbers):012d}", ids.handle(), "")
+
+
+class World:
+    """Services on a folder of their own, and what they recorded."""
+
+    def __init__(self, folder: Path, rules: IdentityRules) -> None:
+        self.records: list[tuple[str, dict[str, Any]]] = []
+        self.ca = folder / "ca.pem"
+        self.services = Services(
+            Verifier(rules),
+            SessionStore.open(folder / "state", mint=mint),
+            Approvals.open(folder / "state"),
+            rules.roles,
+            self.ca,
+            "1.2.3",
+            record=lambda kind, record: self.records.append((kind, record)),
+        )
+        self.services.attach()
+        self.url = ""
+
+    async def session(self, token: str) -> tuple[Session, str]:
+        return self.services.sessions.start(await self.services.verifier.verify(token))
+
+    async def question(self, issuer: OidcIssuer, who: str = "alice", **terms: Any) -> Approval:
+        session, _ = await self.session(issuer.token(who))
+        summary = {"operation": "ec2:TerminateInstances", "resources": ["arn:i-1"], "rules": ["r"], "body": "<b>x</b>"}
+        found = ApprovalTerms(**{"approver_groups": TERMS.approver_groups, **terms})
+        return self.services.approvals.ask(ids.handle(), session.id, session.principal, summary, found)
+
+    def client(self, token: str) -> Client:
+        return Client(self.url, token)
+
+    def close(self) -> None:
+        self.services.sessions.close()
+        self.services.approvals.close()
+
+
+ROLES = {
+    "approver": Role(frozenset({"sre"})),
+    "viewer": Role(frozenset({"audit"})),
+    "admin": Role(frozenset({"platform"})),
+}
+
+
+@pytest.fixture
+def world(tmp_path: Path, issuer: OidcIssuer) -> Iterator[World]:
+    made = World(tmp_path, IdentityRules({issuer.url: IssuerRules(issuer.url, issuer.audience)}, roles=ROLES))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def listening(world: World) -> AsyncIterator[World]:
+    """The world with its operators' listener on a free port."""
+    server = api.serve(world.services, "127.0.0.1:0")
+    world.url = f"http://127.0.0.1:{port_of(server)}"
+    yield world
+    server.stop()
+    await server.close_all_connections()
+
+
+def port_of(server: tornado.httpserver.HTTPServer) -> int:
+    return int(next(iter(server._sockets.values())).getsockname()[1])
+
+
+def principal(subject: str, *groups: str) -> Principal:
+    return Principal("https://idp", subject, groups=frozenset(groups))
