@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Checks a proof that `flowwarden export --proof` wrote, alone: standard library and cryptography only.
+
+    python verify_proof.py PROOF.json --key 'flowwarden.internal/…+…+…' [--frames SESSION.mitm]
+
+Compare --key with the key that was published when the gateway was set up. Without it the proof only speaks for itself.
+With --frames each frame of the exported file has to be one that a proven record names by its SHA-256. Exit 0: proven.
+"""
+
+import argparse
+import base64
+import hashlib
+import json
+import sys
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+
+def parse_key(text):
+    """A C2SP verifier key: name+hash+base64(0x01 || public key)."""
+    name, key_hash, encoded = text.split("+", 2)
+    raw = base64.b64decode(encoded)
+    assert hashlib.sha256(name.encode() + b"\n" + raw).hexdigest()[:8] == key_hash, "the key's hash is wrong"
+    assert raw[0] == 1 and len(raw) == 33, "not an Ed25519 key"
+    return name, bytes.fromhex(key_hash), Ed25519PublicKey.from_public_bytes(raw[1:])
+
+
+def tree_head(note, key_text):
+    """Size and root of a signed note, its signature checked (C2SP signed-note, tlog-checkpoint)."""
+    name, key_hash, key = parse_key(key_text)
+    body, signatures = note.rsplit("\n\n", 1)
+    body += "\n"
+    for line in signatures.splitlines():
+        dash, signer, encoded = line.split(" ", 2)
+        raw = base64.b64decode(encoded)
+        if dash == "\u2014" and signer == name and raw[:4] == key_hash:
+            try:
+                key.verify(raw[4:], body.encode())
+            except InvalidSignature:
+                continue
+            origin, size, root = body.split("\n")[:3]
+            assert origin == name, "a checkpoint of another log"
+            return int(size), base64.b64decode(root)
+    raise AssertionError("the checkpoint does not bear the key's signature")
+
+
+def root_from(record, index, size, path):
+    """RFC 9162 section 2.1.3.2."""
+    result, last = hashlib.sha256(b"\0" + record).digest(), size - 1
+    assert 0 <= index < size, "beyond the tree"
+    for node in path:
+        assert last > 0, "the path is too long"
+        if index & 1 or index == last:
+            result = hashlib.sha256(b"\1" + node + result).digest()
+            while not index & 1 and index:
+                index, last = index >> 1, last >> 1
+        else:
+            result = hashlib.sha256(b"\1" + result + node).digest()
+        index, last = index >> 1, last >> 1
+    assert last == 0, "the path is too short"
+    return result
+
+
+def frames(data):
+    """Each frame of a .mitm file: a netstring that ends in a brace."""
+    at = 0
+    while at < len(data):
+        colon = data.index(b":", at)
+        end = colon + 2 + int(data[at:colon])
+        yield data[at:end]
+        at = end
+
+
+def main():
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("proof")
+    args.add_argument("--key", help="the published verifier key")
+    args.add_argument("--frames", help="the .mitm file that was exported with the proof")
+    asked = args.parse_args()
+    with open(asked.proof, encoding="utf-8") as file:
+        proof = json.load(file)
+    size, root = tree_head(proof["checkpoint"], asked.key or proof["key"])
+    hashes = set()
+    for item in proof["records"]:
+        record = item["record"].encode()
+        assert json.loads(record)["seq"] == item["seq"], "a record at another place"
+        assert root_from(record, item["seq"], size, map(bytes.fromhex, item["path"])) == root, (
+            f"record {item['seq']} is not in the log"
+        )
+        hashes.add((json.loads(record).get("frame") or {}).get("sha256"))
+    for frame in frames(open(asked.frames, "rb").read()) if asked.frames else ():
+        assert hashlib.sha256(frame).hexdigest() in hashes, "a frame that no proven record names"
+    print(f"proven: {len(proof['records'])} records of a log of {size}" + ("" if asked.key else " (key not compared)"))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (AssertionError, ValueError, KeyError, IndexError, OSError) as error:
+        sys.exit(f"not proven: {error}")
