@@ -6,6 +6,7 @@ repeat with every call on it and hold its certificates, so they are kept while t
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -225,3 +226,31 @@ def whole_frames(data: bytes) -> Iterator[tuple[int, int]]:
             return
         yield at, end
         at = end
+
+
+def restate(state: Mapping[str, Any]) -> bytes:
+    """A flow's state as a frame."""
+    return tnetstring.dumps(dict(state))
+
+
+def har_entry(state: dict[str, Any]) -> dict[str, Any]:
+    """A flow's state as mitmproxy's own HAR entry, a binary request body in base64. StoreError if it is no flow."""
+    from mitmproxy.addons.savehar import SaveHar
+    from mitmproxy.flow import Flow
+    from mitmproxy.http import HTTPFlow
+
+    content = state["request"]["content"] or b""
+    try:
+        flow = Flow.from_state(state)
+        if not isinstance(flow, HTTPFlow):
+            raise StoreError("not an HTTP flow")
+        entry: dict[str, Any] = SaveHar().flow_entry(flow, set())
+    except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+        raise StoreError(f"a frame that is not a flow: {error}") from None
+    post = entry["request"].get("postData")
+    if post is not None:
+        try:
+            content.decode()
+        except UnicodeDecodeError:
+            post.update(text=base64.b64encode(content).decode(), encoding="base64", params=[])
+    return entry

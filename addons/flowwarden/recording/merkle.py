@@ -56,21 +56,59 @@ def root_of(leaves: Sequence[bytes]) -> bytes:
     return frontier.root()
 
 
+class Tree:
+    """A tree that is kept whole, 64 bytes a leaf, for the audit paths of many leaves."""
+
+    def __init__(self) -> None:
+        self._levels: list[bytearray] = [bytearray()]
+        self._built = False
+
+    def __len__(self) -> int:
+        return len(self._levels[0]) // 32
+
+    def add(self, leaf: bytes) -> None:
+        """Adds a leaf hash."""
+        self._levels[0] += leaf
+        self._built = False
+
+    def _build(self) -> None:
+        """All levels above the leaves: what has no sibling moves up as it is."""
+        if self._built:
+            return
+        levels = self._levels = self._levels[:1]
+        while len(levels[-1]) > 32:
+            below, above = levels[-1], bytearray()
+            for at in range(0, len(below), 64):
+                pair = bytes(below[at : at + 64])
+                above += sha256(b"\x01" + pair).digest() if len(pair) == 64 else pair
+            levels.append(above)
+        self._built = True
+
+    def root(self) -> bytes:
+        """The tree head."""
+        self._build()
+        return bytes(self._levels[-1]) or EMPTY_ROOT
+
+    def path(self, index: int) -> list[bytes]:
+        """The audit path of a leaf (RFC 6962 section 2.1.1), lowest node first; IndexError beyond the tree."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        self._build()
+        path: list[bytes] = []
+        for level in self._levels[:-1]:
+            sibling = bytes(level[(index ^ 1) * 32 : (index ^ 1) * 32 + 32])
+            if sibling:
+                path.append(sibling)
+            index >>= 1
+        return path
+
+
 def inclusion_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """The audit path of a leaf (RFC 6962 section 2.1.1), lowest node first; IndexError beyond the tree."""
-    if not 0 <= index < len(leaves):
-        raise IndexError(index)
-    path: list[bytes] = []
-    level = list(leaves)
-    while len(level) > 1:
-        sibling = index ^ 1
-        if sibling < len(level):
-            path.append(level[sibling])
-        level = [
-            node_hash(level[at], level[at + 1]) if at + 1 < len(level) else level[at] for at in range(0, len(level), 2)
-        ]
-        index >>= 1
-    return path
+    """The audit path of one leaf."""
+    tree = Tree()
+    for leaf in leaves:
+        tree.add(leaf)
+    return tree.path(index)
 
 
 def root_from_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
+from . import keys
 from .bodies import BodySink
 from .disk import Disk
 from .ledger import Entry
+from .retention import expired, remove
+from .rotate import hand_over
 from .start import begin
 from .writer import Writer
 
@@ -21,8 +24,9 @@ from .writer import Writer
 class Recorder:
     """Open it with `Recorder.open`, close it with `close`. Its methods belong to one event loop."""
 
-    def __init__(self, folder: Path, writer: Writer, lock: int, disk: Disk) -> None:
+    def __init__(self, folder: Path, writer: Writer, lock: int, disk: Disk, key: Path) -> None:
         self.folder = folder
+        self._key = key
         self._writer = writer
         self._lock = lock
         self._disk = disk
@@ -48,15 +52,16 @@ class Recorder:
         folder cannot be written, belongs to a running gateway, or holds a log that is not whole.
         """
         disk = disk or Disk()
+        key = key or state / keys.FILE
         lock = _lock(folder)
         try:
-            ledger = begin(folder, state, configuration=configuration, clock=clock, key=key, disk=disk)
+            ledger = begin(folder, configuration=configuration, clock=clock, key=key, disk=disk)
         except BaseException:
             os.close(lock)
             raise
         writer = Writer(ledger, retry=retry, committed=committed)
         writer.start()
-        return cls(folder, writer, lock, disk)
+        return cls(folder, writer, lock, disk, key)
 
     @property
     def ready(self) -> bool:
@@ -102,6 +107,28 @@ class Recorder:
     async def checkpoint(self) -> str:
         """Signs the log as it stands now; gives the newest checkpoint as a signed note. StoreError."""
         return await asyncio.wrap_future(self._writer.ask(self._writer.checkpoint))
+
+    async def rotate(self) -> str:
+        """Lets a new evidence key take over, signed by the old one and by itself; gives the new verifier key. StoreError."""
+        writer = self._writer
+        return str(await asyncio.wrap_future(writer.ask(lambda: hand_over(writer.ledger, self._key))))
+
+    async def expire(self, keep: float) -> int:
+        """Removes what was recorded more than `keep` seconds ago, whole days at a time; how many files it were.
+
+        The record that says so is durable first. StoreError.
+        """
+        count = 0
+        before = self._writer.ledger.clock() - keep
+        for record in await asyncio.to_thread(lambda: list(expired(self.folder, before))):
+            await self.append("removal", record)
+            count += await asyncio.to_thread(remove, self.folder, record)
+        return count
+
+    @property
+    def key(self) -> str:
+        """The verifier key that checkpoints bear now: what to publish, and to give to `verify`."""
+        return str(self._writer.ledger.signers[0].verifier)
 
     async def close(self) -> None:
         """Puts outcomes down for what has none, the `stop` record and a last checkpoint, and lets the folder go."""

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreError
+from . import keys
 from .canonical import canonical
 from .note import Signer, VerifierKey
+
+if TYPE_CHECKING:
+    from .ledger import Ledger
+
+NEW = ".new"
 
 
 def _statement(origin: str, old: VerifierKey, new: VerifierKey, size: int) -> bytes:
@@ -39,3 +47,38 @@ def rotated(record: dict[str, Any], old: VerifierKey, origin: str) -> bool:
         )
     except (KeyError, TypeError, StoreError, binascii.Error):
         return False
+
+
+def hand_over(ledger: Ledger, path: Path) -> str:
+    """Makes a new key, records that it takes over, and signs from then on with it; gives its verifier key as text.
+
+    The old key stays beside it as <name>.<hash of the key>. A crash on the way leaves the new key as <name>.new, which
+    the next start puts in its place if the log names it. StoreError, DiskError.
+    """
+    from .ledger import Entry
+
+    fresh = path.with_name(path.name + NEW)
+    fresh.unlink(missing_ok=True)
+    old = ledger.signers[0]
+    new = Signer(ledger.origin, keys.make(fresh))
+    entry = Entry("key", rotation(ledger.origin, old, new, ledger.head.seq))
+    ledger.commit([entry])
+    ledger.signers = [new, old]
+    ledger.checkpoint()
+    ledger.signers = [new]
+    settle(path, str(new.verifier))
+    return str(new.verifier)
+
+
+def settle(path: Path, key: str) -> None:
+    """Puts the new key of a rotation into its place, if it is the one that the log names."""
+    fresh = path.with_name(path.name + NEW)
+    try:
+        name = VerifierKey.parse(key).name
+        if not fresh.exists() or str(Signer(name, keys.load(fresh)).verifier) != key:
+            return
+        if path.exists():
+            os.link(path, path.with_name(f"{path.name}.{Signer(name, keys.load(path)).verifier.id.hex()}"))
+        os.replace(fresh, path)
+    except OSError as error:
+        raise StoreError(f"the new evidence key cannot be put in its place: {error}") from None

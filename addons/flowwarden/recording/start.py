@@ -21,15 +21,15 @@ from .ledger import DiskError, Entry, Ledger
 from .note import Signer
 from .records import UNKNOWN, outcome
 from .recover import REPAIR, Found, recover
+from .rotate import settle
 
 
 def begin(
     folder: Path,
-    state: Path,
     *,
     configuration: Mapping[str, Any],
     clock: Callable[[], float],
-    key: Path | None,
+    key: Path,
     disk: Disk,
 ) -> Ledger:
     """Repairs the folder and puts down `start`, the gaps and the outcomes that are not known. StoreError."""
@@ -38,7 +38,7 @@ def begin(
             disk.folder(folder / name)
         found = recover(folder)
         origin = found.origin or f"flowwarden.internal/{secrets.token_hex(8)}"
-        signer = _signer(key or state / keys.FILE, origin, found)
+        signer = _signer(key, origin, found)
         ledger = Ledger(folder, found.head, origin=origin, signers=[signer], clock=clock, disk=disk)
         ledger.checkpointed = found.checkpointed
         ledger.commit([Entry("start", _start(configuration, origin, str(signer.verifier), found)), *aftermath(found)])
@@ -53,6 +53,8 @@ def begin(
 
 def _signer(path: Path, origin: str, found: Found) -> Signer:
     """The key signs under the log's own name, as C2SP's tlog-checkpoint asks for."""
+    if found.key:
+        settle(path, found.key)
     private, made = keys.load_or_make(path)
     signer = Signer(origin, private)
     if found.key and str(signer.verifier) != found.key:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ..errors import StoreError
 from . import note
-from .ledger import CHECKPOINTS
+from .ledger import CHECKPOINTS, LOG
 from .note import Checkpoint, VerifierKey
 from .walk import Walk, walk
 
@@ -75,13 +75,15 @@ def verify(
     checkpoint: Path | None = None,
     public_key: VerifierKey | str | None = None,
     require_anchor: bool = False,
+    fetch: Callable[[Mapping[str, Any]], str] | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Checks a whole recording.
 
     `checkpoint` is a copy that somebody kept elsewhere, `public_key` the key that the recording has to be signed with
-    (without it the log's own first key is taken at its word). `require_anchor` asks for proof from outside. StoreError
-    only if there is no recording or the given checkpoint or key cannot be read; all else is a finding.
+    (without it the log's own first key is taken at its word). `require_anchor` asks for proof from outside. `fetch` gets
+    the checkpoint behind an `anchor` record from where it was anchored (`anchor.fetcher`); without it the recording's own
+    word for its anchors proves nothing. StoreError only if there is no recording or the given checkpoint or key cannot be read; all else is a finding.
     """
     report = Report()
     key = VerifierKey.parse(public_key) if isinstance(public_key, str) else public_key
@@ -89,6 +91,7 @@ def verify(
     notes = _checkpoints(folder, report)
     sizes = {found.size for found, _ in notes} | {found.size for found in kept}
     seen = walk(folder, sizes, report, progress)
+    kept += _fetched(seen, report, fetch)
     _check_keys(seen, key, report)
     for found, offset in notes:
         _check(found, seen, report, CHECKPOINTS, offset)
@@ -109,6 +112,25 @@ def _kept(path: Path | None) -> list[Checkpoint]:
     if not found:
         raise StoreError(f"{path} holds no checkpoint")
     return found
+
+
+def _fetched(seen: Walk, report: Report, fetch: Callable[[Mapping[str, Any]], str] | None) -> list[Checkpoint]:
+    """The newest anchored checkpoint that can be had from outside; each that is not there is a finding."""
+    if fetch is None:
+        return []
+    for record in reversed(report.anchors):
+        try:
+            found = note.parse(fetch(record))
+        except StoreError as error:
+            report.add("unproven", f"an anchor cannot be had: {error}", LOG, record["seq"])
+            continue
+        if found.size not in seen.roots and found.size <= seen.size:
+            report.add(
+                "invalid", f"the anchored checkpoint over {found.size} records is not in the recording", CHECKPOINTS
+            )
+            return []
+        return [found]
+    return []
 
 
 def _checkpoints(folder: Path, report: Report) -> list[tuple[Checkpoint, int]]:
@@ -190,8 +212,8 @@ def _tail(
     signed = max((found.size for found, _ in notes), default=0)
     if seen.size > signed and seen.size:
         report.add("note", f"the last {seen.size - signed} records are not signed yet", seq=signed)
+    report.proven = bool(kept)
     anchored = max([found.size for found in kept] + [anchor["size"] for anchor in report.anchors], default=0)
-    report.proven = anchored > 0
     report.tail_records = max(0, seen.size - anchored)
     report.tail_seconds = seen.age(anchored)
     if require_anchor and not report.proven:

@@ -16,7 +16,11 @@ _VOLATILE = re.compile(
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d|[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} ")
 _ID = re.compile(r"[A-Za-z0-9+/=_.:@~-]{6,2048}")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+_ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}|[0-9a-f]{1,4}(:[0-9a-f]{0,4}){2,7}", re.IGNORECASE)  # IPv4, IPv6, MAC
 _PREFIX = re.compile(r"([a-z]{1,12})-[0-9a-zA-Z]{4,}")
+_ASSIGNED = re.compile(
+    r"(id|ids|arn|token|handle|url|uri|identifier|version|nonce|cookie|serial\w*)(\[\d+\])?$", re.IGNORECASE
+)
 _MOST_DEPTH = 200
 
 
@@ -62,11 +66,11 @@ class Ids:
         self.new: dict[str, str] = {}
         self._old: dict[str, str] = {}
 
-    def learn(self, recorded: str, answered: str) -> bool:
-        """Takes a pair in; False if it contradicts what is known, or is no id."""
+    def learn(self, recorded: str, answered: str, field: str = "") -> bool:
+        """Takes a pair in; False if it contradicts what is known, or is no id. The field's name helps to tell."""
         if recorded in self.new or answered in self._old:
             return self.new.get(recorded) == answered
-        if not same_kind(recorded, answered):
+        if not same_kind(recorded, answered, bool(_ASSIGNED.search(field))):
             return False
         self.new[recorded] = answered
         self._old[answered] = recorded
@@ -81,8 +85,11 @@ class Ids:
         return pattern.sub(lambda match: self.new[match[0]], text)
 
 
-def same_kind(a: str, b: str) -> bool:
-    """Whether two texts look like ids of one kind: both UUIDs, ARNs of one type, one prefix, or tokens of like shape."""
+def same_kind(a: str, b: str, named: bool = False) -> bool:
+    """Whether two texts look like ids of one kind: both UUIDs, ARNs of one type, one prefix, or tokens of like shape.
+
+    `named` says that their field's name speaks of an id, so that they need no digits to be taken for one.
+    """
     if not (_ID.fullmatch(a) and _ID.fullmatch(b)):
         return False
     if a.startswith("arn:") or b.startswith("arn:"):
@@ -90,12 +97,14 @@ def same_kind(a: str, b: str) -> bool:
         return len(first) == len(second) == 6 and first[2:4] == second[2:4] and _type(first[5]) == _type(second[5])
     if _UUID.fullmatch(a) or _UUID.fullmatch(b):
         return bool(_UUID.fullmatch(a) and _UUID.fullmatch(b))
+    if _ADDRESS.fullmatch(a) or _ADDRESS.fullmatch(b):
+        return bool(_ADDRESS.fullmatch(a) and _ADDRESS.fullmatch(b))
     one, two = _PREFIX.fullmatch(a), _PREFIX.fullmatch(b)
     if one or two:
         return bool(one and two and one[1] == two[1])
     if a.startswith(("http://", "https://")) or "://" in a:
         return "://" in b
-    return _random(a) and _random(b) and (len(a) == len(b) or min(len(a), len(b)) >= 24)
+    return (named or (_random(a) and _random(b))) and (len(a) == len(b) or min(len(a), len(b)) >= 24)
 
 
 def _type(resource: str) -> str:
@@ -130,18 +139,18 @@ def differences(recorded: Any, answered: Any, ids: Ids, path: str = "") -> Itera
         one = [recorded] if isinstance(recorded, dict) else recorded
         two = [answered] if isinstance(answered, dict) else answered
         yield from differences(one, two, ids, path)  # XML does not tell one entry from a list of one
-    elif recorded != answered and not _alike(recorded, answered, ids):
+    elif recorded != answered and not _alike(recorded, answered, ids, path):
         yield f"{path or 'body'}: {_short(recorded)} → {_short(answered)}"
 
 
-def _alike(recorded: Any, answered: Any, ids: Ids) -> bool:
+def _alike(recorded: Any, answered: Any, ids: Ids, path: str) -> bool:
     if not (isinstance(recorded, str) and isinstance(answered, str)):
         return False
     if ids.apply(recorded) == answered:
         return True
     if _TIME.match(recorded) and _TIME.match(answered):
         return True
-    return ids.learn(recorded, answered)
+    return ids.learn(recorded, answered, path)
 
 
 def _short(value: Any) -> str:
