@@ -8,6 +8,7 @@ help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: .venv/.installed
+	@:
 .venv/.installed: requirements.lock pyproject.toml tools/setup.sh
 	@bash tools/setup.sh
 

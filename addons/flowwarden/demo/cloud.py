@@ -80,11 +80,13 @@ class Tap:
             protocol_version = "HTTP/1.1"
 
             def _forward(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                body = self._body()
                 connection = http.client.HTTPConnection("127.0.0.1", target.port, timeout=60)
                 connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
                 for name, value in self.headers.items():
-                    connection.putheader(name, value)
+                    if name.lower() not in ("transfer-encoding", "content-length"):
+                        connection.putheader(name, value)
+                connection.putheader("content-length", str(len(body)))
                 connection.endheaders(body or None)
                 answer = connection.getresponse()
                 content = answer.read()
@@ -105,6 +107,16 @@ class Tap:
                 if self.command != "HEAD":
                     self.wfile.write(content)
                 connection.close()
+
+            def _body(self) -> bytes:
+                if "chunked" not in self.headers.get("transfer-encoding", ""):
+                    return self.rfile.read(int(self.headers.get("content-length") or 0))
+                parts = []
+                while size := int(self.rfile.readline().split(b";")[0], 16):
+                    parts.append(self.rfile.read(size))
+                    self.rfile.readline()
+                self.rfile.readline()
+                return b"".join(parts)
 
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _forward
 

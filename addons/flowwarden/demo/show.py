@@ -21,7 +21,10 @@ from .issuer import Issuer
 from .stage import Stage
 
 USERS = (
-    User(sub="dev@example.com", claims={"name": "Dev", "groups": ["developers", "secrets-readers"], "owner": "owner@example.com"}),
+    User(
+        sub="dev@example.com",
+        claims={"name": "Dev", "groups": ["developers", "secrets-readers"], "owner": "owner@example.com"},
+    ),
     User(sub="other@example.com", claims={"name": "Other", "groups": ["developers"]}),
     User(sub="sre@example.com", claims={"name": "Sre", "groups": ["sre"]}),
 )
@@ -88,7 +91,7 @@ def run(demo: Demo, stack: ExitStack, folder: Path) -> None:
     issuer = Issuer(stack, USERS)
     late = Issuer(stack, USERS, timedelta(hours=-1))
     stage = Stage(stack, folder, shipped(), [issuer, late], tap.url)
-    key = "AKIA" + "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(16))
+    key = "sk_live_" + secrets.token_hex(12)
     moto.wait()
     fresh.wait()
     instances = furnish(moto, CARD, key)
