@@ -35,7 +35,9 @@ def test_never_a_real_key_id():
     for prefix in ("ASIA", "AKIA"):
         for _ in range(200):
             assert account_of(phantoms.mint(prefix).access_key_id) > 999_999_999_999
-    assert account_of("ASIA" + "QNZGKIQY56JQ7WML") == 29608264753  # a published example, of the research on this encoding
+    assert (
+        account_of("ASIA" + "QNZGKIQY56JQ7WML") == 29608264753
+    )  # a published example, of the research on this encoding
 
 
 def test_known_again():

@@ -32,7 +32,7 @@ REAL = credentials()
 TRAILER = [("x-amz-checksum-crc32c", "sOO8/Q==")]
 
 
-def sign_body(secret, date, region, seed, chunks, trailer=(), ending="\r\n") -> bytes:  # noqa: PLR0917
+def sign_body(secret, date, region, seed, chunks, trailer=(), ending="\r\n") -> bytes:
     """A body in aws-chunked form, signed straight from AWS's description and nothing else."""
     key = hmac_chain(secret, date[:8], region, "s3")
     scope = f"{date[:8]}/{region}/s3/aws4_request"
