@@ -1,0 +1,61 @@
+"""One gateway before one strict AWS for every end-to-end test; a test that needs other rules starts a gateway of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.gateway import POLICY, GatewayProcess
+from support.issuer import OidcIssuer
+from support.strict_aws import StrictAws
+from support.way import Way
+
+QUICK = {
+    "id": "stop-needs-a-human-at-once",
+    "effect": "approve",
+    "actions": ["ec2:StopInstances"],
+    "approvers": {"groups": ["sre"], "count": 1},
+    "scope": "request",
+    "hold": "1s",
+    "expires": "2s",
+    "on_timeout": "deny",
+}
+
+
+@pytest.fixture(scope="session")
+def _way(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
+    policy = POLICY | {"rules": [*POLICY["rules"], QUICK]}
+    with StrictAws(open_sts=True) as aws:
+        gateway = GatewayProcess(tmp_path_factory.mktemp("e2e"), issuer, sandbox=aws.url, policy=policy)
+        with gateway:
+            yield Way(aws, gateway, issuer)
+
+
+@pytest.fixture
+def way(_way: Way) -> Iterator[Way]:
+    """The shared way, with nothing scripted and nothing seen yet. No test may leave a traceback in the gateway's output."""
+    _way.aws.forget()
+    printed = len(_way.gateway.output)
+    yield _way
+    _way.aws.forget()
+    news = "".join(_way.gateway.output[printed:])
+    assert "Traceback" not in news, news
+
+
+@pytest.fixture(scope="session")
+def alice(_way: Way) -> dict[str, str]:
+    """A developer's session."""
+    return _way.gateway.session(subject="alice")
+
+
+@pytest.fixture(scope="session")
+def bob(_way: Way) -> dict[str, str]:
+    """Another developer's session."""
+    return _way.gateway.session(subject="bob")
+
+
+@pytest.fixture
+def approver(issuer: OidcIssuer) -> str:
+    """The token of somebody who may approve and is nobody's owner."""
+    return issuer.token("carol", ("sre",), owner="carol")

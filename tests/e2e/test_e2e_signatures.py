@@ -1,0 +1,210 @@
+"""Signatures on the whole way: what the agent signs is checked, what leaves is signed so that a strict AWS takes it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from support.chunks import chunked_upload
+from support.clients import Keys, boto_client, sign
+from support.gateway import REGION
+from support.way import Way
+
+S3 = f"https://bucket.s3.{REGION}.amazonaws.com"
+STS = f"https://sts.{REGION}.amazonaws.com"
+QUERY = "/?Action=GetCallerIdentity&Version=2011-06-15"
+Fields = list[tuple[str, str]]
+
+
+def put(way: Way, env: dict[str, str], fields: Fields, body: bytes, target: str = "/k", split: int = 0) -> Any:
+    with way.tunnel(env, f"bucket.s3.{REGION}.amazonaws.com") as client:
+        return client.request("PUT", target, fields, body, split=split)
+
+
+def nothing_stored(way: Way) -> bool:
+    """AWS may have seen a part of a body, but never a whole one."""
+    return not way.aws.accepted or all(seen.action == "AssumeRole" for seen in way.aws.accepted)
+
+
+# -- what the agent signs (fault 48) -------------------------------------------------------------------------------------
+
+
+def test_a_wrong_body_hash(way: Way, alice: dict[str, str]) -> None:
+    target, fields = sign(Keys.of(alice), "PUT", f"{S3}/k", service="s3", region=REGION, body=b"body")
+    reply = put(way, alice, [*fields, ("Content-Length", "4")], b"bodY", target)
+    assert reply.status in {400, 403} and "XAmzContentSHA256Mismatch" in reply.text
+    assert nothing_stored(way)
+
+
+def test_an_unsigned_x_amz_header(way: Way, alice: dict[str, str]) -> None:
+    reply = way.raw(alice, "GET", f"{S3}/k", service="s3", extra=(("x-amz-acl", "public-read"),))
+    assert reply.status == 403
+    assert way.calls == []
+
+
+@pytest.mark.parametrize("minutes", [-20, 20])
+@pytest.mark.parametrize(("service", "url"), [("s3", f"{S3}/k"), ("sts", f"{STS}{QUERY}")])
+def test_skew(way: Way, alice: dict[str, str], minutes: int, service: str, url: str, monkeypatch: Any) -> None:
+    import botocore.auth
+
+    when = datetime.now(UTC) + timedelta(minutes=minutes)
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: when.replace(tzinfo=None))
+    target, fields = sign(Keys.of(alice), "GET", url, service=service, region=REGION)
+    assert when.strftime("%Y%m%dT%H%M") in dict(fields)["X-Amz-Date"]
+    with way.tunnel(alice, url.split("/")[2]) as client:
+        reply = client.request("GET", target, fields)
+    assert reply.status == 403 and ("RequestTimeTooSkewed" in reply.text or "SignatureDoesNotMatch" in reply.text)
+    assert way.calls == []
+
+
+def test_another_signature_target_method_or_scope(way: Way, alice: dict[str, str]) -> None:
+    target, fields = sign(Keys.of(alice), "GET", f"{STS}{QUERY}", service="sts", region=REGION)
+    wrong_service = sign(Keys.of(alice), "GET", f"{STS}{QUERY}", service="s3", region=REGION)[1]
+    wrong_region = sign(Keys.of(alice), "GET", f"{STS}{QUERY}", service="sts", region="us-west-2")[1]
+    changed = [
+        (name, value[:-1] + ("0" if value[-1] != "0" else "1") if name == "Authorization" else value)
+        for name, value in fields
+    ]
+    cases = [
+        ("GET", target, changed),
+        ("GET", target.replace("Caller", "Called"), fields),
+        ("HEAD", target, fields),
+        ("GET", target + "&X=1", fields),
+        ("GET", target, wrong_service),
+        ("GET", target, wrong_region),
+        ("GET", target, [field for field in fields if field[0] != "Authorization"]),
+        ("GET", target, [*fields, ("Authorization", "Bearer x")]),
+        ("GET", target, [*fields, ("X-Amz-Date", "20200101T000000Z")]),
+    ]
+    for method, where, head in cases:
+        with way.tunnel(alice, f"sts.{REGION}.amazonaws.com") as client:
+            reply = client.request(method, where, head)
+        assert reply.status in {400, 403}, (method, where, reply.text)
+    assert way.calls == []
+
+
+def test_presigned(way: Way, alice: dict[str, str]) -> None:
+    """GET and PUT for S3, a query call elsewhere; expired ones are refused with AWS's error."""
+    keys = Keys.of(alice)
+    target, fields = sign(keys, "PUT", f"{S3}/pre%20signed", service="s3", region=REGION, presign=60)
+    assert put(way, alice, [fields[0]], b"presigned body", target).status == 200
+    assert way.aws.s3.buckets["bucket"].objects["pre signed"].data == b"presigned body"
+    target, fields = sign(keys, "GET", f"{S3}/pre%20signed", service="s3", region=REGION, presign=60)
+    with way.tunnel(alice, f"bucket.s3.{REGION}.amazonaws.com") as client:
+        assert client.request("GET", target, [fields[0]]).body == b"presigned body"
+        assert client.request("GET", target.replace("X-Amz-Expires=60", "X-Amz-Expires=61"), [fields[0]]).status == 403
+        both = sign(keys, "GET", f"{S3}{target}", service="s3", region=REGION)[1]
+        assert client.request("GET", target, both).status in {400, 403}
+    target, fields = sign(keys, "GET", f"{STS}{QUERY}", service="sts", region=REGION, presign=60)
+    with way.tunnel(alice, f"sts.{REGION}.amazonaws.com") as client:
+        assert client.request("GET", target, [fields[0]]).status == 200
+    assert not way.aws.refused
+    assert all(not seen.header("authorization") for seen in way.calls if seen.presigned)
+
+
+def test_an_expired_presigned_url(way: Way, alice: dict[str, str], monkeypatch: Any) -> None:
+    import botocore.auth
+
+    then = datetime.now(UTC) - timedelta(minutes=3)
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: then.replace(tzinfo=None))
+    target, fields = sign(Keys.of(alice), "GET", f"{S3}/k", service="s3", region=REGION, presign=60)
+    with way.tunnel(alice, f"bucket.s3.{REGION}.amazonaws.com") as client:
+        reply = client.request("GET", target, [fields[0]])
+    assert reply.status == 403 and "expired" in reply.text.lower()
+    assert way.calls == []
+
+
+# -- chunks ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("trailer", "signs"), [(False, True), (True, True), (True, False)])
+@pytest.mark.parametrize(("length", "size"), [(0, 8192), (5, 8192), (40_000, 8192), (3 << 20, 65536)])
+def test_chunked_uploads(way: Way, alice: dict[str, str], trailer: bool, signs: bool, length: int, size: int) -> None:
+    data = bytes(index % 251 for index in range(min(length, 65536))) * (length // 65536 or 1)
+    fields, body = chunked_upload(
+        Keys.of(alice), f"{S3}/chunked", data, size, region=REGION, trailer=trailer, signed=signs
+    )
+    reply = put(way, alice, fields, body, "/chunked")
+    assert reply.status == 200, reply.text
+    assert way.aws.s3.buckets["bucket"].objects["chunked"].data == data
+    seen = way.calls[-1]
+    assert seen.payload.startswith("STREAMING-") and sum(seen.chunk_sizes) == len(data)
+
+
+@pytest.mark.parametrize("trailer", [False, True])
+def test_split_at_odd_places(way: Way, alice: dict[str, str], trailer: bool) -> None:
+    data = b"ab\r\n0;chunk-signature=" * 300
+    for split in (1, 7, 1000):
+        if split == 1:
+            data = data[:600]
+        fields, body = chunked_upload(Keys.of(alice), f"{S3}/split", data, 256, region=REGION, trailer=trailer)
+        assert put(way, alice, fields, body, "/split", split=split).status == 200
+        assert way.aws.s3.buckets["bucket"].objects["split"].data == data
+    assert not way.aws.refused
+
+
+@pytest.mark.parametrize("signs", [False, True])
+@pytest.mark.parametrize("where", ["data", "signature", "trailer", "cut", "too long", "length"])
+def test_a_chunked_upload_that_is_wrong_is_never_complete_at_aws(
+    way: Way, alice: dict[str, str], where: str, signs: bool
+) -> None:
+    """Upstream sees an unterminated body, or one that its own checks refuse; the agent gets an error."""
+    data = bytes(100_000)
+    way.aws.s3.buckets.pop("bucket", None)
+    fields, body = chunked_upload(Keys.of(alice), f"{S3}/wrong", data, 8192, region=REGION, trailer=True, signed=signs)
+    at = {
+        "data": 60_000,
+        "signature": body.rindex(b"chunk-signature=") + 20 if signs else body.rindex(b"2000\r\n"),
+        "trailer": body.rindex(b"x-amz-checksum-crc32:") + 22,
+    }.get(where, 0)
+    if where == "cut":
+        body = body[:-200]
+        fields = [(name, str(len(body)) if name == "Content-Length" else value) for name, value in fields]
+    elif where == "too long":
+        body += b"0\r\n\r\n"
+        fields = [(name, str(len(body)) if name == "Content-Length" else value) for name, value in fields]
+    elif where == "length":
+        fields = [(name, "1" if name == "X-Amz-Decoded-Content-Length" else value) for name, value in fields]
+    else:
+        body = body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
+    try:
+        reply = put(way, alice, fields, body, "/wrong")
+    except OSError:
+        reply = None
+    assert reply is None or reply.status >= 400
+    bucket = way.aws.s3.buckets.get("bucket")
+    assert bucket is None or "wrong" not in bucket.objects
+
+
+def test_expect_100_continue_lets_no_byte_of_a_denied_body_out(way: Way, alice: dict[str, str]) -> None:
+    """A denied call gets its 403 instead of a 100; an allowed one gets the 100 first."""
+    outsider = way.gateway.session(subject="judy", groups=("sre",))
+    host = f"bucket.s3.{REGION}.amazonaws.com"
+    for env, first in ((outsider, 403), (alice, 100)):
+        target, fields = sign(Keys.of(env), "PUT", f"{S3}/expect", service="s3", region=REGION, body=b"body")
+        with way.tunnel(env, host) as client:
+            client.stream.send_head(
+                f"PUT {target} HTTP/1.1", [*fields, ("Content-Length", "4"), ("Expect", "100-continue")]
+            )
+            assert client.reply("PUT").status == first
+            if first == 100:
+                client.send(b"body")
+                assert client.reply("PUT").status == 200
+    assert len(way.calls) == 1
+    boto_client("s3", alice).put_object(Bucket="bucket", Key="expected", Body=b"x")
+
+
+# -- recognised, and refused with a reason -----------------------------------------------------------------------------
+
+
+def test_sigv4a_is_refused_with_a_reason(way: Way, alice: dict[str, str]) -> None:
+    _, fields = sign(Keys.of(alice), "GET", f"{S3}/k", service="s3", region=REGION)
+    changed = [
+        (n, v.replace("AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256") if n == "Authorization" else v) for n, v in fields
+    ]
+    with way.tunnel(alice, f"bucket.s3.{REGION}.amazonaws.com") as client:
+        reply = client.request("GET", "/k", changed)
+    assert reply.status in {400, 403, 501} and ("SigV4A" in reply.text or "ECDSA" in reply.text)
+    assert way.calls == []
