@@ -88,6 +88,8 @@ TRICKS = [
     "ls > $(rm -rf /)",
     "X=$(rm -rf /)",
     "X=1 rm -rf /",
+    "X=1'' rm -rf /",
+    'X="a" Y=$Z rm -rf /',
     "bash -c 'rm -rf /'",
     "bash -lc 'rm -rf /'",
     "sh -c \"sh -c 'rm -rf /'\"",

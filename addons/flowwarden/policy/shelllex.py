@@ -28,6 +28,12 @@ class Word:
     known: bool = True
     quoted: bool = False  # any part was quoted, so it is no reserved word
     inner: list[str] = field(default_factory=list)
+    bare: int = -1  # how many characters came before the first quote or expansion; -1: there is none
+
+    def marked(self) -> None:
+        """A quote or an expansion begins here."""
+        if self.bare < 0:
+            self.bare = len(self.text)
 
 
 Token = Word | str
@@ -103,11 +109,13 @@ class Lexer:
         if self.at + 1 >= len(self.text):
             raise Odd("a backslash at the end")
         if self.text[self.at + 1] != "\n":
+            word.marked()
             word.text += self.text[self.at + 1]
             word.quoted = True
         self.at += 2
 
     def _single(self, word: Word) -> None:
+        word.marked()
         self.at += 1
         end = self._find("'")
         word.text += self.text[self.at : end]
@@ -115,6 +123,7 @@ class Lexer:
         self.at = end + 1
 
     def _double(self, word: Word) -> None:
+        word.marked()
         word.quoted = True
         self.at += 1
         while True:
@@ -134,6 +143,7 @@ class Lexer:
                 self.at += 1
 
     def _expansion(self, word: Word) -> None:
+        word.marked()
         if self.text[self.at] == "`":
             self._backticks(word)
         elif self.text.startswith("$((", self.at) or self.text.startswith(("$'", '$"', "$["), self.at):

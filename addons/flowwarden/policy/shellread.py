@@ -110,12 +110,18 @@ def _simple(tokens: list[Token], depth: int) -> Iterator[Command | None]:
         if not target.known or target.text.startswith(("/dev/tcp", "/dev/udp")):
             yield None
         writes = writes or (">" in token and not re.fullmatch(r"\d+|-|/dev/null|/dev/std(out|err)", target.text))
-    while words and not words[0].quoted and (match := _ASSIGNMENT.match(words[0].text)):
+    while words and (match := _assigns(words[0])):
         if _TREACHEROUS.fullmatch(match[1]):
             yield None
         words.pop(0)
     if words:
         yield from _run(words, writes, depth)
+
+
+def _assigns(word: Word) -> re.Match[str] | None:
+    """The `NAME=` at the start of a word, if no quote or expansion comes before its end."""
+    match = _ASSIGNMENT.match(word.text)
+    return match if match and not 0 <= word.bare < match.end() else None
 
 
 def _run(words: list[Word], writes: bool, depth: int) -> Iterator[Command | None]:
