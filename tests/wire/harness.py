@@ -1,82 +1,51 @@
-"""A real proxy with the wire and stations made of plain functions, an upstream that notes every byte, and raw clients."""
+"""A real proxy with the wire and stations made of plain functions, between an upstream and clients that judge."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
-import ipaddress
 import ssl
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import h2.config
-import h2.connection
-import h2.events
 from mitmproxy import http
 from mitmproxy import options as moptions
+from wire_clients import CLIENTS, HOST, PATIENCE, Client, Upstream
 
 from flowwarden import access, proof
 from flowwarden.guard import Guard, Signer, Station, stream_request, stream_response
 from flowwarden.master import DumpMaster
 from flowwarden.types import Request
 
-HOST = "upstream.example.com"
 SECRET = b"x-real-secret"
 
 
-class Upstream:
-    """A plain HTTP/1 server that keeps every byte it gets, and answers with a script."""
+class At(Station):
+    """A station of single hooks: `At("meddler", request=lambda flow: …)`."""
 
-    def __init__(self) -> None:
-        self.connections: list[bytearray] = []
-        self.closed: list[asyncio.Event] = []
-        self.answer: Callable[[bytes, asyncio.StreamWriter], Any] | None = None
-        self.got = asyncio.Condition()
+    def __init__(self, name: str, **hooks: Callable[..., Any]) -> None:
+        self.name = name
+        for event, hook in hooks.items():
+            setattr(self, event, hook)
 
-    @property
-    def bytes(self) -> bytes:
-        return b"".join(bytes(each) for each in self.connections)
 
-    async def until(self, check: Callable[[bytes], bool]) -> None:
-        async with self.got:
-            await asyncio.wait_for(self.got.wait_for(lambda: check(self.bytes)), 20)
+def after(name: str, *more: Station) -> Callable[[list[Station]], list[Station]]:
+    """A `change` that puts stations behind another one."""
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen = bytearray()
-        closed = asyncio.Event()
-        self.connections.append(seen)
-        self.closed.append(closed)
-        try:
-            while chunk := await reader.read(65536):
-                seen += chunk
-                async with self.got:
-                    self.got.notify_all()
-                if self.answer is not None:
-                    made = self.answer(bytes(seen), writer)
-                    if made is not None:
-                        await made
-                elif b"\r\n\r\n" in seen and self._complete(bytes(seen)):
-                    seen_copy = bytes(seen)
-                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
-                    del seen_copy
-        except ConnectionError:
-            pass
-        finally:
-            closed.set()
-            writer.close()
+    def change(stations: list[Station]) -> list[Station]:
+        at = [station.name for station in stations].index(name) + 1
+        return [*stations[:at], *more, *stations[at:]]
 
-    @staticmethod
-    def _complete(seen: bytes) -> bool:
-        head, _, body = (
-            seen.rpartition(b"\r\n\r\n") if b"content-length" not in seen.lower() else seen.partition(b"\r\n\r\n")
-        )
-        for line in head.lower().split(b"\r\n"):
-            if line.startswith(b"content-length:"):
-                return len(body) >= int(line.split(b":")[1])
-        return True
+    return change
+
+
+def without(name: str) -> Callable[[list[Station]], list[Station]]:
+    """A `change` that takes a station out."""
+    return lambda stations: [station for station in stations if station.name != name]
 
 
 class Connecting(Station):
@@ -150,6 +119,8 @@ class Recording(Answering):
         self.outcomes: list[str] = []
         self.ended = asyncio.Condition()
         self.release: asyncio.Event | None = None
+        self.held = asyncio.Event()  # set while `release` is waited for
+        self.on_flow: Callable[[http.HTTPFlow], object] = lambda flow: None
 
     async def _note(self, outcome: str) -> None:
         async with self.ended:
@@ -162,7 +133,9 @@ class Recording(Answering):
         return self.outcomes
 
     async def response(self, flow: http.HTTPFlow) -> None:  # type: ignore[override]
+        self.on_flow(flow)
         if self.release is not None:
+            self.held.set()
             await self.release.wait()
         why = access.of(flow).refusal
         assert flow.response is not None
@@ -170,6 +143,7 @@ class Recording(Answering):
         await self._note(f"{flow.response.status_code} {why.message if why else 'ok'}")
 
     async def error(self, flow: http.HTTPFlow) -> None:
+        self.on_flow(flow)
         await self._note(f"error {flow.error.msg if flow.error else ''}")
 
 
@@ -189,113 +163,62 @@ class Proxy:
         return context
 
     @contextlib.asynccontextmanager
-    async def tunnel(self, alpn: str = "http/1.1") -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        """TLS inside CONNECT."""
+    async def raw(self, connect: bool = True) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A connection to the proxy, with a CONNECT that was answered with 200."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            writer.write(f"CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n".encode())
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
-            assert b" 200 " in head.split(b"\r\n")[0] + b" ", head
-            await writer.start_tls(self.trust([alpn]), server_hostname=HOST)
+            if connect:
+                writer.write(f"CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n".encode())
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
+                assert head.split(b" ")[1] == b"200", head
             yield reader, writer
         finally:
             writer.close()
 
-    async def send(self, raw: bytes, *, eof: bool = False) -> bytes:
-        """One HTTP/1 exchange in a tunnel: everything the client got until the answer was complete or the end."""
+    @contextlib.asynccontextmanager
+    async def tunnel(
+        self, alpn: str = "http/1.1", sni: str = HOST
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """TLS inside CONNECT."""
+        async with self.raw() as (reader, writer):
+            await writer.start_tls(self.trust([alpn]), server_hostname=sni)
+            yield reader, writer
+
+    @contextlib.asynccontextmanager
+    async def client(self, version: str) -> AsyncIterator[Client]:
+        """A client that speaks `h1` or `h2` inside TLS inside CONNECT."""
+        kind = CLIENTS[version]
+        async with self.tunnel(kind.version) as streams:
+            client = kind(*streams)
+            try:
+                yield client
+            finally:
+                await client.close()
+
+    async def exchange(self, raw: bytes) -> bytes:
+        """Raw bytes in a tunnel, and everything that came back until the gateway closed."""
         async with self.tunnel() as (reader, writer):
             writer.write(raw)
-            return await read_answer(reader)
-
-    async def send2(
-        self, method: str = "GET", path: str = "/", body: bytes = b"", headers: list[tuple[str, str]] | None = None
-    ) -> Answer2:
-        async with self.tunnel("h2") as (reader, writer):
-            return await h2_exchange(reader, writer, method, path, body, headers or [])
+            return await drained(reader)
 
 
-async def read_answer(reader: asyncio.StreamReader) -> bytes:
-    """An HTTP/1 answer, as far as it comes; a cut shows in a body shorter than its Content-Length, or no last chunk."""
+async def drained(reader: asyncio.StreamReader) -> bytes:
+    """Everything until the peer closes."""
     got = b""
-    while True:
-        try:
-            chunk = await asyncio.wait_for(reader.read(65536), 20)
-        except ConnectionError:
-            return got
-        if not chunk:
-            return got
-        got += chunk
-        head, end, body = got.partition(b"\r\n\r\n")
-        while end and head.startswith(b"HTTP/1.1 100"):
-            got = body
-            head, end, body = got.partition(b"\r\n\r\n")
-        if not end:
-            continue
-        lower = head.lower()
-        if b"transfer-encoding: chunked" in lower:
-            if body.endswith(b"0\r\n\r\n"):
-                return got
-        elif b"content-length:" in lower:
-            if len(body) >= int(lower.split(b"content-length:")[1].split(b"\r\n")[0]):
-                return got
+    with contextlib.suppress(ConnectionError):
+        while chunk := await asyncio.wait_for(reader.read(65536), PATIENCE):
+            got += chunk
+    return got
 
 
-@dataclass
-class Answer2:
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    ended: bool = False  # END_STREAM came
-    reset: bool = False
-
-
-async def h2_exchange(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    method: str,
-    path: str,
-    body: bytes,
-    headers: list[tuple[str, str]],
-) -> Answer2:
-    conn = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
-    conn.initiate_connection()
-    fields = [(":method", method), (":scheme", "https"), (":authority", HOST), (":path", path), *headers]
-    conn.send_headers(1, fields, end_stream=not body)
-    rest = body
-    answer = Answer2()
-    while not (answer.ended or answer.reset):
-        while rest and not answer.ended:
-            size = min(len(rest), conn.local_flow_control_window(1), conn.max_outbound_frame_size)
-            if size <= 0:
-                break
-            conn.send_data(1, rest[:size], end_stream=size == len(rest))
-            rest = rest[size:]
-        writer.write(conn.data_to_send())
-        try:
-            chunk = await asyncio.wait_for(reader.read(65536), 20)
-        except ConnectionError:
-            chunk = b""
-        if not chunk:
-            answer.reset = True
-            break
-        for event in conn.receive_data(chunk):
-            if isinstance(event, h2.events.ResponseReceived):
-                answer.headers = dict(event.headers)
-                answer.status = int(answer.headers[":status"])
-            elif isinstance(event, h2.events.DataReceived):
-                answer.body += event.data
-                conn.acknowledge_received_data(event.flow_controlled_length, 1)
-            elif isinstance(event, h2.events.StreamEnded):
-                answer.ended = True
-            elif isinstance(event, (h2.events.StreamReset, h2.events.ConnectionTerminated)):
-                answer.reset = True
-    writer.write(conn.data_to_send())
-    return answer
+@cache
+def authority() -> Path:
+    """The gateway's CA: one for the whole run, because making one takes longer than most of these tests."""
+    return Path(tempfile.mkdtemp(prefix="flowwarden-tests-ca-"))
 
 
 @contextlib.asynccontextmanager
 async def running(
-    tmp: Path,
     *,
     streams_request: bool = False,
     streams_answer: bool = False,
@@ -304,7 +227,7 @@ async def running(
 ) -> AsyncIterator[Proxy]:
     """A proxy on a free port whose stations let pass; `change` may replace any of them."""
     upstream = Upstream()
-    server = await asyncio.start_server(upstream._serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
     address = server.sockets[0].getsockname()[:2]
     recording = Recording()
     stations: list[Station] = [
@@ -319,7 +242,7 @@ async def running(
     opts = moptions.Options()
     master = DumpMaster(opts)
     opts.update(
-        confdir=str(tmp / "ca"),
+        confdir=str(authority()),
         listen_host="127.0.0.1",
         listen_port=0,
         connection_strategy="lazy",
@@ -338,7 +261,7 @@ async def running(
             master,
             guard,
             proxy.listen_addrs()[0][1],
-            tmp / "ca" / "mitmproxy-ca-cert.pem",
+            authority() / "mitmproxy-ca-cert.pem",
             upstream,
             recording,
             stations,
@@ -349,4 +272,18 @@ async def running(
         server.close()
 
 
-__all__ = ["HOST", "SECRET", "Answer2", "Proxy", "Upstream", "datetime", "ipaddress", "read_answer", "running"]
+__all__ = [
+    "HOST",
+    "SECRET",
+    "Answering",
+    "At",
+    "Connecting",
+    "Passing",
+    "Proxy",
+    "Recording",
+    "Signing",
+    "after",
+    "drained",
+    "running",
+    "without",
+]

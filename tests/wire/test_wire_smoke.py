@@ -1,17 +1,22 @@
+import pytest
 from harness import HOST, SECRET, running
 
+VERSIONS = pytest.mark.parametrize("version", ["h1", "h2"])
 
-async def test_signed_copy_leaves_and_flow_does_not_carry_it(tmp_path):
-    """A request that every station let pass leaves as the signed copy."""
-    async with running(tmp_path) as proxy:
-        got = await proxy.send(f"GET /a HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Basic eDp5\r\n\r\n".encode())
-        assert got.startswith(b"HTTP/1.1 200 OK") and got.endswith(b"hello")
-        assert SECRET in proxy.upstream.bytes
+
+@VERSIONS
+async def test_signed_copy_leaves_and_flow_does_not_carry_it(version):
+    """A request that every station let pass leaves as the signed copy; the agent's proxy credential does not leave."""
+    seen = []
+    async with running() as proxy:
+        record = proxy.recording
+        record.on_flow = lambda flow: seen.append((dict(flow.request.headers), repr(flow.get_state())))
+        async with proxy.client(version) as client:
+            got = await client.ask("GET", "/a", headers=[("proxy-authorization", "Basic eDp5")])
+        assert got.whole and got.status == 200 and got.body == b"hello"
+        assert proxy.upstream.requests[0].header("authorization") == SECRET.decode()
+        assert proxy.upstream.requests[0].header("host") == HOST
         assert b"proxy-authorization" not in proxy.upstream.bytes.lower()
-
-
-async def test_h2(tmp_path):
-    async with running(tmp_path) as proxy:
-        got = await proxy.send2("GET", "/a")
-        assert got.status == 200 and got.body == b"hello" and got.ended
-        assert SECRET in proxy.upstream.bytes
+        headers, state = seen[0]
+        assert "authorization" not in headers and "proxy-authorization" not in headers
+        assert SECRET.decode() not in state and "eDp5" not in state
