@@ -18,7 +18,7 @@ from flowwarden.operators.client import Client
 from flowwarden.operators.services import Services
 from flowwarden.sessions import ids
 from flowwarden.sessions.store import SessionStore
-from flowwarden.types import Approval, ApprovalTerms, Phantom, Principal, Session
+from flowwarden.types import Approval, ApprovalTerms, Phantom, Session
 from support.issuer import OidcIssuer
 
 TERMS = ApprovalTerms(approver_groups=frozenset({"sre"}))
@@ -34,6 +34,7 @@ class World:
 
     def __init__(self, folder: Path, rules: IdentityRules) -> None:
         self.records: list[tuple[str, dict[str, Any]]] = []
+        folder.mkdir()
         self.ca = folder / "ca.pem"
         self.services = Services(
             Verifier(rules),
@@ -56,6 +57,12 @@ class World:
         found = ApprovalTerms(**{"approver_groups": TERMS.approver_groups, **terms})
         return self.services.approvals.ask(ids.handle(), session.id, session.principal, summary, found)
 
+    def listen(self) -> tornado.httpserver.HTTPServer:
+        """The operators' listener on a free port."""
+        server = api.serve(self.services, "127.0.0.1:0")
+        self.url = f"http://127.0.0.1:{next(iter(server._sockets.values())).getsockname()[1]}"
+        return server
+
     def client(self, token: str) -> Client:
         return Client(self.url, token)
 
@@ -72,25 +79,28 @@ ROLES = {
 
 
 @pytest.fixture
-def world(tmp_path: Path, issuer: OidcIssuer) -> Iterator[World]:
-    made = World(tmp_path, IdentityRules({issuer.url: IssuerRules(issuer.url, issuer.audience)}, roles=ROLES))
-    yield made
-    made.close()
+def make_world(tmp_path: Path) -> Iterator[Any]:
+    made: list[World] = []
+
+    def make(rules: IdentityRules) -> World:
+        made.append(World(tmp_path / f"world-{len(made)}", rules))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.close()
+
+
+@pytest.fixture
+def world(make_world: Any, issuer: OidcIssuer) -> World:
+    found: World = make_world(IdentityRules({issuer.url: IssuerRules(issuer.url, issuer.audience)}, roles=ROLES))
+    return found
 
 
 @pytest.fixture
 async def listening(world: World) -> AsyncIterator[World]:
     """The world with its operators' listener on a free port."""
-    server = api.serve(world.services, "127.0.0.1:0")
-    world.url = f"http://127.0.0.1:{port_of(server)}"
+    server = world.listen()
     yield world
     server.stop()
     await server.close_all_connections()
-
-
-def port_of(server: tornado.httpserver.HTTPServer) -> int:
-    return int(next(iter(server._sockets.values())).getsockname()[1])
-
-
-def principal(subject: str, *groups: str) -> Principal:
-    return Principal("https://idp", subject, groups=frozenset(groups))

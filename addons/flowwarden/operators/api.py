@@ -145,8 +145,14 @@ class OneApproval(Approvals):
 class Events(ApprovalHandler):
     """Server-sent events (https://html.spec.whatwg.org/#server-sent-events), for as long as the token is good."""
 
+    queue: asyncio.Queue[tuple[str, str]] | None = None
+
+    def on_connection_close(self) -> None:
+        if self.queue is not None and not self.queue.full():
+            self.queue.put_nowait(("gone", ""))  # wakes the loop below, which then finds the stream closed
+
     async def get(self) -> None:
-        queue = self.listener.hub.join()
+        queue = self.queue = self.listener.hub.join()
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("X-Accel-Buffering", "no")
         try:
@@ -160,6 +166,8 @@ class Events(ApprovalHandler):
                     self.write(": still here\n\n")
                     await self.flush()
                     continue
+                if event == "gone":
+                    return
                 approval = self.services.approvals.find(approval_id)
                 if approval is not None and event != "viewed" and self.may_see(approval):
                     await self.tell({"event": event, "approval": self.told(approval)})

@@ -41,6 +41,12 @@ function title(question) {
   return summary.operation && summary.operation !== "None" ? summary.operation : (summary.method || "") + " " + (summary.host || "");
 }
 
+function about(question) {
+  const resources = question.summary.resources || [];
+  const first = resources[0] || question.summary.path || "";
+  return first + (resources.length > 1 ? " and " + (resources.length - 1) + " more" : "");
+}
+
 function drawList() {
   const shown = [...page.known.values()].filter((q) => !page.filter || q.state === page.filter);
   shown.sort((a, b) => (a.asked < b.asked ? 1 : -1));
@@ -49,7 +55,7 @@ function drawList() {
     link.href = "/approvals/" + encodeURIComponent(question.id);
     link.dataset.id = question.id;
     if (question.id === page.chosen) link.setAttribute("aria-current", "true");
-    link.append(make("strong", title(question)), make("span", person(question.principal) + " · " + left(question)));
+    link.append(make("strong", title(question)), make("span", about(question)), make("span", person(question.principal) + " · " + left(question)));
     link.addEventListener("click", (event) => {
       if (event.ctrlKey || event.metaKey || event.shiftKey) return;
       event.preventDefault();
@@ -180,7 +186,10 @@ async function send(question, body, what) {
   } catch (error) {
     page.busy = false;
     const wrong = byId("wrong");
-    if (wrong) { wrong.textContent = error.message; wrong.hidden = false; }
+    if (!wrong) return;
+    wrong.textContent = error.message;
+    wrong.hidden = false;
+    wrong.scrollIntoView({ block: "center" }); // on a phone the buttons stay in sight while this may not
   }
 }
 
