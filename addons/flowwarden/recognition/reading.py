@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..types import Action, Call, Request
-from . import bodies
+from . import bodies, conditions, s3arns
 from .detect import SIGNATURE_QUERY, Found
 from .hosts import Host
 from .params import cborbody, jsonbody, querybody, restparts
@@ -75,44 +75,59 @@ class ReadRequest:
         return self._host.params
 
     def actions(self, call: Call) -> tuple[Action, ...]:
-        """The IAM actions of this call: those of the operation, and those that its parameters add."""
+        """The IAM actions of this call: those of the operation, and those that its parameters and its endpoint add."""
         op = self._op
-        if not op.when:
+        names: list[str] = [action.name for action in op.actions]
+        if op.when:
+            params = self.params()
+            if params is None:
+                names += [name for rule in op.when if "each" not in rule for name in rule["actions"]]
+            else:
+                more, instead = conditions.added(op.when, params)
+                names = more if instead else names + more
+        names += self._elsewhere(names)
+        if len(names) == len(op.actions):
             return op.actions
-        params = self.params()
-        found = dict.fromkeys(op.actions)
-        details = op.service.iam["details"]
-        for rule in op.when:
-            if params is None or _holds(rule, params):
-                if rule.get("instead") and params is not None:
-                    found = {action: None for action in found if action.name not in rule["instead"]}
-                found.update(
-                    dict.fromkeys(Action(name, frozenset(details[name]["levels"])) for name in rule["actions"])
-                )
-        return tuple(found)
+        return tuple(op.service.action(name) for name in dict.fromkeys(names))
+
+    def _elsewhere(self, names: list[str]) -> list[str]:
+        """The same actions in the words of directory buckets, Outposts and Object Lambda, where the call goes there."""
+        other = self._op.service.iam["variants"].get(self._found.signing_name)
+        if not other:
+            return []
+        found = [other[name] for name in names if name in other]
+        if self._host.kind == "express" and "s3:CreateSession" not in names:
+            found.append("s3express:CreateSession")
+        return found
 
     def resources(self, call: Call) -> tuple[str | None, ...]:
         """The ARNs of all actions of this call."""
         params = self.params()
         context = Context(call.partition, call.region, call.account)
         found: dict[str | None, None] = {}
-        details = self._op.service.iam["details"]
         for action in call.actions:
-            formats = [(arn, required) for arn, required in details[action.name]["arns"]]
-            found.update(dict.fromkeys([None] if params is None and formats else fill(formats, params or {}, context)))
+            found.update(dict.fromkeys(self._arns(action.name, params, context)))
         return tuple(found)
 
+    def _arns(self, action: str, params: Params | None, context: Context) -> list[str | None]:
+        formats = self._op.service.arns(action)
+        if params is None:
+            return [None] if formats else ["*"]
+        if action == "iam:PassRole":
+            return self._roles(params, context)
+        if self._op.service.name in {"s3", "s3control"} and action.startswith("s3"):
+            return s3arns.fill(action, formats, params, context)
+        return fill(formats, params, context)
 
-def _holds(rule: Mapping[str, Any], params: Params) -> bool:
-    """Whether a condition of actions.json holds: the member is there, and has one of the values if the rule names some."""
-    value: Any = params
-    for part in rule["member"].split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return False
-        value = value[part]
-    if "values" in rule:
-        return value in rule["values"]
-    return value not in (None, "", [], {})
+    def _roles(self, params: Params, context: Context) -> list[str | None]:
+        paths = [path for rule in self._op.when if "roles" in rule for path in rule["roles"]]
+        found: list[str | None] = []
+        for name in conditions.roles(paths, params):
+            if name.startswith("arn:"):
+                found.append(name)
+            else:
+                found.append(f"arn:{context.partition}:iam::{context.account}:role/{name}" if context.account else None)
+        return found or [None]
 
 
 def _complaint(message: str) -> str:

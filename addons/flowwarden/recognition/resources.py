@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,24 +34,37 @@ def fill(formats: Formats, params: Mapping[str, Any], context: Context) -> list[
     if not formats:
         return ["*"]
     values = gather(params)
-    found: list[str | None] = []
-    unknown = False
+    if "queueurl" in values:
+        values.setdefault("queue", []).extend(_queue(url, context) for url in values["queueurl"])
+    found: dict[str | None, None] = {}
+    named: set[str] = set()  # values that name a resource of this action
+    used: set[str] = set()  # those of them that became an ARN
     for template, required in formats:
-        filled = _fill_one(template, values, context) if template else []
-        found.extend(filled)
-        unknown = unknown or (required and not filled)
-    if not found or unknown:
-        found.append(None)
-    return list(dict.fromkeys(found))
+        filled = _fill_one(template, values, context, named, used) if template else []
+        found.update(dict.fromkeys(filled))
+        if required and not filled:
+            found[None] = None
+    if not found or named - used:
+        found[None] = None
+    return list(found)
+
+
+_QUEUE_URL = re.compile(r"https?://[^/]+/(\d{12})/([\w-]{1,80}(?:\.fifo)?)/?")
+
+
+def _queue(url: str, context: Context) -> str:
+    """A queue's ARN from its URL, which names the account that owns it; anything else stays what it is, and unfilled."""
+    found = _QUEUE_URL.fullmatch(url)
+    return f"arn:{context.partition}:sqs:{context.region}:{found[1]}:{found[2]}" if found else f"url:{url}"
 
 
 def gather(params: Mapping[str, Any]) -> dict[str, list[str]]:
     """Every text below the parameters, by the simplified name of its member."""
     found: dict[str, list[str]] = {}
-    pending: list[tuple[str, Any, int]] = [(name, value, 0) for name, value in params.items()]
+    pending: deque[tuple[str, Any, int]] = deque((name, value, 0) for name, value in params.items())
     seen = 0
     while pending and seen < _LIMIT:
-        name, value, depth = pending.pop()
+        name, value, depth = pending.popleft()
         seen += 1
         if isinstance(value, str):
             key = simplify(name)
@@ -60,6 +74,8 @@ def gather(params: Mapping[str, Any]) -> dict[str, list[str]]:
             pending.extend((str(inner), item, depth + 1) for inner, item in value.items())
         elif isinstance(value, list | tuple):
             pending.extend((name, item, depth) for item in value)
+    if pending:
+        found.setdefault("", []).append("arn:too-many-values")
     return found
 
 
@@ -88,27 +104,33 @@ def _compiled(template: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
     return re.compile(text), own
 
 
-def _fill_one(template: str, values: dict[str, list[str]], context: Context) -> list[str]:
+def _fill_one(
+    template: str, values: dict[str, list[str]], context: Context, named: set[str], used: set[str]
+) -> list[str]:
     pattern, own = _compiled(template)
     if not own:
         filled = _known(template, context)
         return [filled] if filled else []
+    whole = [text for texts in values.values() for text in texts if text.startswith("arn:") and pattern.fullmatch(text)]
+    used.update(whole)
     candidates = [(name, values.get(simplify(name), ())) for name in own]
-    whole = [
-        value for _, texts in candidates for value in texts if value.startswith("arn:") and pattern.fullmatch(value)
-    ]
-    if whole:
-        return whole
-    base = _known(template, context)
-    if base is None:
-        return []
     *fixed, (last, texts) = candidates
+    named.update(texts)
+    named.update(values.get("resource", ()))
+    base = _known(template, context)
     for name, options in fixed:
-        plain = [value for value in options if not value.startswith("arn:")]
-        if len(plain) != 1:
-            return []
-        base = base.replace("${" + name + "}", plain[0], 1)
-    return [base.replace("${" + last + "}", value, 1) for value in texts if not value.startswith("arn:")]
+        plain = [value for value in options if _is_name(value)]
+        base = base.replace("${" + name + "}", plain[0], 1) if base and len(plain) == 1 else None
+    if base is None:
+        return whole
+    names = [text for text in texts if _is_name(text)]
+    used.update(names)
+    return whole + [base.replace("${" + last + "}", text, 1) for text in names]
+
+
+def _is_name(text: str) -> bool:
+    """Whether a value is a bare name or id. What holds a colon (partial ARNs, `name:alias`) or is an alias is not."""
+    return bool(text) and ":" not in text and not text.startswith("alias/")
 
 
 def _known(template: str, context: Context) -> str | None:

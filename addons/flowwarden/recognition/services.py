@@ -14,7 +14,7 @@ class Op:
     """One operation, with what does not depend on the request worked out beforehand."""
 
     __slots__ = (
-        "actions", "arns", "body", "express", "input", "known_queries", "literals", "method", "operation", "prefix", "service",
+        "actions", "body", "express", "input", "known_queries", "literals", "method", "operation", "prefix", "service",
         "unsigned", "uri", "when",
     )  # fmt: skip
 
@@ -28,12 +28,7 @@ class Op:
         self.prefix: str = spec.get("prefix", "")
         self.unsigned: bool = spec.get("unsigned", False)
         self.express: bool = spec.get("express", False)
-        details = iam["details"]
-        names = iam["operations"][name]
-        self.actions = tuple(Action(action, frozenset(details[action]["levels"])) for action in names)
-        self.arns: tuple[tuple[str, tuple[tuple[str, bool], ...]], ...] = tuple(
-            (action, tuple((arn, required) for arn, required in details[action]["arns"])) for action in names
-        )
+        self.actions = tuple(service.action(action) for action in iam["operations"][name])
         members = service.shapes[self.input]["members"] if self.input else {}
         self.known_queries = frozenset(
             spec.get("locationName", member) for member, spec in members.items() if spec.get("location") == "querystring"
@@ -56,6 +51,7 @@ class Service:
         self.shapes: Table = table["shapes"]
         self.iam: Table = table["iam"]
         self._specs: Table = table["operations"]
+        self._actions: dict[str, Action] = {}
         self._ops: dict[str, Op] = {}
         self.rest = next((protocol for protocol in self.protocols if protocol.startswith("rest-")), "")
         self.form = next((protocol for protocol in self.protocols if protocol in {"query", "ec2"}), "")
@@ -67,6 +63,19 @@ class Service:
         if found is None and name in self._specs:
             found = self._ops[name] = Op(self, name, self._specs[name], self.iam)
         return found
+
+    def action(self, name: str) -> Action:
+        """An IAM action of this service's table, with its access levels."""
+        found = self._actions.get(name)
+        if found is None:
+            levels = self.iam["details"].get(name, {}).get("levels", ())
+            found = self._actions[name] = Action(name, frozenset(levels))
+        return found
+
+    def arns(self, action: str) -> list[tuple[str, bool]]:
+        """ARN formats of an action, and whether each is required. One empty format stands for an action that nobody knows."""
+        found = self.iam["details"].get(action)
+        return [(arn, required) for arn, required in found["arns"]] if found else [("", True)]
 
     def by_target(self, target: str) -> Op | None:
         """The operation of an `X-Amz-Target`. Prefixes may hold dots, so it is compared whole."""
