@@ -17,7 +17,7 @@ from ..types import Credentials, Headers, Phantom
 from .authentication import Authentication, Kind, Scope
 from .keys import signing_key
 from .shapes import refuse
-from .sigv4 import EMPTY_SHA256, Signed, check_payload
+from .sigv4 import EMPTY_SHA256, Signed
 
 LARGEST_CHUNK = 8 * 1024 * 1024  # bytes of a signed chunk; SDKs send 64 KiB to 1 MiB
 _LONGEST_LINE = 256
@@ -286,38 +286,16 @@ class Resigner(_Chunked):
         super()._trailer_end(line)
 
 
-class PayloadChecker:
-    """A body whose hash was signed: the last piece is held back until the hash of all has been found right."""
-
-    def __init__(self, auth: Authentication) -> None:
-        self._auth = auth
-        self._hash = sha256()
-        self._held = b""
-
-    def feed(self, data: bytes) -> bytes:
-        if not data:
-            return b""
-        self._hash.update(data)
-        held, self._held = self._held, data
-        return held
-
-    def finish(self) -> bytes:
-        check_payload(self._auth, self._hash.hexdigest())
-        return self._held
-
-
 def transform(
     auth: Authentication, phantom: Phantom | None, credentials: Credentials, signed: Signed
 ) -> Transform | None:
-    """What a streamed body of this request has to pass; None for one that was not signed (UNSIGNED-PAYLOAD).
+    """What a streamed body of this request has to pass; None for one that is not in the aws-chunked form.
 
     `phantom` None: a key whose secret is not known; chunks are then signed and not checked. `signed` is what `sign`
     made of the head. Raises Refusal if the head contradicts itself, or if its body cannot stream.
     """
-    if auth.kind is Kind.UNSIGNED:
+    if auth.kind in {Kind.UNSIGNED, Kind.HASHED}:
         return None
-    if auth.kind is Kind.HASHED:
-        return PayloadChecker(auth)
     if auth.kind is Kind.STREAMING_UNSIGNED_TRAILER:
         return TrailerReader(signed.headers)
     if auth.kind is Kind.ABSENT_HASH:
