@@ -46,6 +46,8 @@ class Agreement:
             self._flows[record["seq"]] = rows.flow_row(record, record["seq"], record["time"])
         elif kind == "outcome":
             self._outcome(record)
+        elif kind in rows.REFUSED:
+            self._done[record["seq"]] = rows.refused_row(record)
         elif kind in ("session", "approval"):
             self._others.take(record)
 

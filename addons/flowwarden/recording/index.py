@@ -173,6 +173,8 @@ class _Batch:
             elif kind == "outcome":
                 seq = self._outcome(record, ends)
                 masks += [(seq, mask, count) for mask, count in (record.get("masks") or {}).items()]
+            elif kind in rows.REFUSED:
+                self._fresh[record["seq"]] = rows.refused_row(record)
             elif kind == "session":
                 self._session(record)
             elif kind == "approval":
@@ -199,9 +201,9 @@ class _Batch:
         return int(seq)
 
     def _session(self, record: Mapping[str, Any]) -> None:
-        if record.get("event") == "lease":
+        if record.get("event") in rows.LEASES:
             self._upsert("leases", rows.lease_row(record), key="seq")
-        else:
+        elif record.get("event") in rows.SESSIONS:
             self._upsert("sessions", rows.session_row(record))
 
     def _upsert(self, table: str, row: rows.Row, key: str = "id") -> None:

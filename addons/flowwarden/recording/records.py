@@ -15,7 +15,7 @@ UNKNOWN: Ending = "unknown"
 TYPES = frozenset(
     {
         "start", "stop", "gap", "key", "rules", "session", "intent", "decision", "approval", "outcome",
-        "alarm", "anchor", "removal",
+        "tunnel", "alarm", "anchor", "removal",
     }
 )  # fmt: skip
 

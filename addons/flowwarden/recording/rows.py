@@ -51,6 +51,29 @@ def flow_row(call: Record, seq: int, time: str) -> Row:
     }
 
 
+def refused_row(record: Record) -> Row:
+    """Something that was refused before it became a request (a tunnel, a token), as a flow of its own."""
+    target = str(record.get("target") or record.get("host") or "")
+    host, _, port = target.rpartition(":") if record.get("target") else (target, "", str(record.get("port") or ""))
+    row = flow_row(record, record["seq"], record["time"])
+    return row | {
+        "host": host or target,
+        "path": port and f":{port}",
+        "method": "CONNECT",
+        "decision": "deny",
+        "outcome": "refused",
+        "ended": record["time"],
+        "code": str(record.get("code") or ""),
+        "reason": str(record.get("reason") or record.get("refused") or ""),
+        "outcome_seq": record["seq"],
+    }
+
+
+REFUSED = frozenset({"tunnel", "decision"})  # record types that `refused_row` is for
+LEASES = frozenset({"lease", "derived"})  # events of a session that are about a lease
+SESSIONS = frozenset({"start", "renew", "end"})
+
+
 def end_row(record: Record) -> Row:
     """What an outcome adds to its flow's row."""
     frame = record.get("frame") or {}
@@ -111,7 +134,7 @@ def approval_row(record: Record) -> Row:
         "flow": record.get("flow"),
         "digest": record.get("digest"),
         "reason": record.get("reason"),
-        "answered_by": by.get("subject"),
+        "answered_by": by.get("subject") if record.get("event") != "viewed" else None,
         "asked": record["time"] if record.get("event") == "asked" else None,
     }.items():
         if value:
