@@ -81,6 +81,21 @@ def mixed(_before: bytes, value: bytes) -> bool:
     )
 
 
+def mixed_lower(_before: bytes, value: bytes) -> bool:
+    """A random token of small letters and digits."""
+    return any(48 <= c <= 57 for c in value) and any(97 <= c <= 122 for c in value) and entropy(value) >= 3.3
+
+
+def mixed_upper(_before: bytes, value: bytes) -> bool:
+    """A random token of capital letters and digits."""
+    return any(48 <= c <= 57 for c in value) and any(65 <= c <= 90 for c in value) and entropy(value) >= 3.3
+
+
+def url_password(_before: bytes, value: bytes) -> bool:
+    """The password of a URL, and no variable that stands for one."""
+    return not _PLACEHOLDER.match(value) and not value.startswith((b"$", b"{", b"%7B", b"*")) and b"//" not in value
+
+
 def phone(_before: bytes, value: bytes) -> bool:
     """An international number of 8 to 15 digits (ITU-T E.164)."""
     return 8 <= sum(48 <= c <= 57 for c in value) <= 15
@@ -92,6 +107,9 @@ CHECKS: dict[str, Check] = {
     "ssn": ssn,
     "secret": secret,
     "mixed": mixed,
+    "mixed_lower": mixed_lower,
+    "mixed_upper": mixed_upper,
+    "url_password": url_password,
     "phone": phone,
 }
 

@@ -101,7 +101,7 @@ class JsonMasker:
 
     def _string(self, node: Node, key: str, reading: Reading) -> None:
         text = node.text
-        if len(text) < 4:
+        if not text:
             return
         masked = self.values.mask(
             text.encode("utf-8", "surrogatepass"), reading.run, key.encode("utf-8", "surrogatepass"), reading.layer

@@ -105,7 +105,7 @@ class Values:
         """The value with its secrets masked, None if there are none. `key` is the name the value goes by."""
         context = key + b'="' if key else b""
         found = self.patterns.find(context + text + b'"' if key else text)
-        if not found or len(text) < 4:
+        if not found:
             return None
         run.budget.check()
         if run.keep is not keep_nothing and run.keep(text.decode("utf-8", "replace")):
