@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,7 @@ from ..types import Call, Principal, Request
 from .conditions import Actions, Groups
 from .facts import Condition, Facts, judge
 from .globs import is_exact
+from .pivot import Pivot
 from .rule import Rule
 
 Standing = Literal["strict", "loose", "no"]
@@ -29,6 +30,7 @@ AWS_SUFFIXES = (
 """Below these lie AWS's own APIs, and names that anyone can own (execute-api, Lambda URLs)."""
 
 _REMEMBERED = 16_384  # operations times sets of groups times named hosts: all few
+_MANY = 24  # so many candidates are worth an index of their own
 _NOTHING = Request("", "", "", 0, "")
 
 
@@ -62,18 +64,34 @@ class Candidate:
         return all(judge(condition.hits(facts), sure) for condition in self.open)
 
 
+class Row:
+    """The candidates of one effect for calls of one kind."""
+
+    __slots__ = ("_pivot", "candidates")
+
+    def __init__(self, candidates: Sequence[Candidate]) -> None:
+        self.candidates = tuple(candidates)
+        pivot = Pivot([each.open for each in candidates]) if len(candidates) > _MANY else None
+        self._pivot = pivot if pivot and pivot.worthwhile() else None
+
+    def matching(self, facts: Facts, sure: bool = False, loose: bool = True) -> tuple[Rule, ...]:
+        """The rules that match, loose ones only if asked for."""
+        rows = self.candidates
+        if self._pivot is not None:
+            rows = tuple(rows[number] for number in self._pivot.find(facts))
+        return tuple(each.rule for each in rows if (loose or not each.loose) and each.matches(facts, sure))
+
+
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """The rules that may match calls of one kind, by effect."""
 
-    deny: tuple[Candidate, ...] = ()
-    approve: tuple[Candidate, ...] = ()
-    allow: tuple[Candidate, ...] = ()
+    deny: Row
+    approve: Row
+    allow: Row
 
-
-def matching(candidates: Sequence[Candidate], facts: Facts, sure: bool = False, loose: bool = True) -> tuple[Rule, ...]:
-    """The rules among candidates that match, loose ones only if asked for."""
-    return tuple(each.rule for each in candidates if (loose or not each.loose) and each.matches(facts, sure))
+    def rules(self) -> Iterator[Rule]:
+        return (each.rule for row in (self.deny, self.approve, self.allow) for each in row.candidates)
 
 
 class Index:
@@ -137,4 +155,4 @@ class Index:
             if all(judge(each.hits(facts), rule.effect == "allow") for each in settled):
                 rest = tuple(each for each in rule.conditions if not isinstance(each, Actions | Groups))
                 found[rule.effect].append(Candidate(rule, rest, standing == "loose"))
-        return Candidates(tuple(found["deny"]), tuple(found["approve"]), tuple(found["allow"]))
+        return Candidates(Row(found["deny"]), Row(found["approve"]), Row(found["allow"]))

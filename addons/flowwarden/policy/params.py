@@ -85,7 +85,7 @@ def select(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
         yield from select(value[head], rest)
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
     """A value as the text that globs see: `true`, `10`, `0.5`; None if it has none."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -135,7 +135,7 @@ class Param:
             if pattern is None:
                 absent = True
                 continue
-            text = _text(pattern)
+            text = text_of(pattern)
             if text is None:
                 raise ValueError(f"{pattern!r} is neither text, number, true, false nor null")
             if match := _NUMBER.fullmatch(text):
@@ -148,7 +148,7 @@ class Param:
     def hit(self, value: Any) -> Hit:
         if value is None:
             return self.absent
-        text = _text(value)
+        text = text_of(value)
         if text is None:
             return None
         if self.globs(text):

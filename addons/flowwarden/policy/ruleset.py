@@ -17,7 +17,7 @@ from ..yamlfile import Section
 from ..yamlfile import load as load_yaml
 from . import rule as rules_of
 from .facts import Facts, judge
-from .index import Index, eligible, matching
+from .index import Index, eligible
 from .outcome import make, nothing
 from .rule import Rule
 
@@ -70,17 +70,17 @@ class RuleSet:
         if not self._bodies:
             return False
         found = self._index.candidates(call, principal, host)
-        return any(_reads_body(each.rule) for each in (*found.deny, *found.approve, *found.allow))
+        return any(_reads_body(rule) for rule in found.rules())
 
     def decide(self, principal: Principal | None, call: Call, request: Request, now: datetime | None) -> Decision:
         """The rules' answer. `now` has a time zone; None is an unknown time."""
         facts = Facts(principal, call, request, now)
         found = self._index.candidates(call, principal, request.host)
-        if found.deny and (deny := matching(found.deny, facts)):
+        if found.deny.candidates and (deny := found.deny.matching(facts)):
             return self._decision("deny", deny, "")
-        allow = matching(found.allow, facts, sure=True) if found.allow else ()
+        allow = found.allow.matching(facts, sure=True) if found.allow.candidates else ()
         host = request.host if request.host in self._hosts else ""
-        if found.approve and (approve := matching(found.approve, facts, loose=bool(allow))):
+        if found.approve.candidates and (approve := found.approve.matching(facts, loose=bool(allow))):
             # What an approve rule relaxes counts only where it matches beyond doubt.
             certain = tuple(rule for rule in approve if rule.matches(facts, sure=True))
             return self._decision("approve", approve, host, allow + certain)

@@ -1,0 +1,128 @@
+"""Finds among many candidates the few whose patterns can match a request at all, by the literal start of each pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from itertools import count
+
+from .conditions import Hosts, Principals, Regions, Resources
+from .facts import Condition, Facts
+from .globs import Globs, literal_prefix
+from .params import Param, select, text_of
+
+Texts = Callable[[Facts], Sequence[str] | None]
+"""The values of a request that a pivot looks up; None: not all are known, so every candidate counts."""
+
+_FEW = 12  # a group so small is tried one by one
+
+
+def _resources(facts: Facts) -> Sequence[str] | None:
+    found = facts.call.resources
+    return None if None in found or not found else found  # type: ignore[return-value]
+
+
+def _host(facts: Facts) -> Sequence[str] | None:
+    return (facts.request.host,) if facts.request.host else None
+
+
+def _region(facts: Facts) -> Sequence[str] | None:
+    return (facts.call.region,) if facts.call.region else None
+
+
+def _subject(facts: Facts) -> Sequence[str] | None:
+    return (facts.principal.subject,) if facts.principal else None
+
+
+def _param(path: tuple[str, ...]) -> Texts:
+    def texts(facts: Facts) -> Sequence[str] | None:
+        if facts.call.params is None:
+            return None
+        found = []
+        for value in select(facts.call.params, path):
+            text = text_of(value)
+            if text is None and value is not None:
+                return None
+            if text is not None:
+                found.append(text)
+        return found
+
+    return texts
+
+
+def _look(condition: Condition) -> tuple[Hashable, Globs, Texts] | None:
+    """What a condition can be found by: a name for the values, its patterns, and where the values are."""
+    if isinstance(condition, Resources):
+        return "resources", condition.resources, _resources
+    if isinstance(condition, Param) and not (condition.numbers or condition.absent or condition.off):
+        return condition.path, condition.globs, _param(condition.path)
+    if isinstance(condition, Hosts):
+        return "hosts", condition.hosts, _host
+    if isinstance(condition, Principals) and not condition.qualified:
+        return "principals", condition.subjects, _subject
+    if isinstance(condition, Regions):
+        return "regions", condition.regions, _region
+    return None
+
+
+class _Starts:
+    """Candidates by the literal start of their patterns."""
+
+    def __init__(self, texts: Texts) -> None:
+        self.texts = texts
+        self.members: list[int] = []
+        self._by_length: dict[int, dict[str, list[int]]] = {}
+
+    def add(self, number: int, prefixes: Sequence[str]) -> None:
+        self.members.append(number)
+        for prefix in prefixes:
+            self._by_length.setdefault(len(prefix), {}).setdefault(prefix, []).append(number)
+
+    def find(self, facts: Facts) -> Sequence[int]:
+        values = self.texts(facts)
+        if values is None:
+            return self.members
+        found: list[int] = []
+        for value in values:
+            for length, starts in self._by_length.items():
+                if hit := starts.get(value[:length]):
+                    found.extend(hit)
+        return found
+
+
+class Pivot:
+    """Which of a row of candidates to try for a request: never leaves one out that could match."""
+
+    def __init__(self, rows: Sequence[Sequence[Condition]]) -> None:
+        groups: dict[Hashable, _Starts] = {}
+        always: list[int] = []
+        for number, conditions in zip(count(), rows, strict=False):
+            best: tuple[int, Hashable, list[str], Texts] | None = None
+            for condition in conditions:
+                look = _look(condition)
+                if look is None:
+                    continue
+                prefixes = [literal_prefix(text) for text in look[1].texts]
+                shortest = min(map(len, prefixes), default=0)
+                if shortest and (best is None or shortest > best[0]):
+                    best = (shortest, look[0], prefixes, look[2])
+            if best is None:
+                always.append(number)
+            else:
+                groups.setdefault(best[1], _Starts(best[3])).add(number, best[2])
+        for group in [group for group in groups.values() if len(group.members) < _FEW]:
+            always.extend(group.members)
+        self._groups = [group for group in groups.values() if len(group.members) >= _FEW]
+        self._always = sorted(always)
+
+    def worthwhile(self) -> bool:
+        return bool(self._groups)
+
+    def find(self, facts: Facts) -> Sequence[int]:
+        """The numbers of the candidates to try, in order."""
+        found: set[int] = set()
+        for group in self._groups:
+            found.update(group.find(facts))
+        if not found:
+            return self._always
+        found.update(self._always)
+        return sorted(found)
