@@ -60,7 +60,7 @@ class Answers:
         self._folder = folder
         self._recogniser = recogniser or Real()
         self._lock = threading.Lock()
-        self._waiting: dict[bytes, deque[tuple[dict[str, Any], dict[str, Any]]]] = {}
+        self._waiting: dict[bytes, deque[tuple[str, dict[str, Any], dict[str, Any]]]] = {}
         self._known: set[bytes] = set()
         self._hosts: dict[str, str] = {}  # signing name → a host that it was called by
         for call, end in outcomes(folder, session):
@@ -76,8 +76,9 @@ class Answers:
             return
         request = recorded.request(state, call)
         self._hosts.setdefault(str(call.get("signing_name") or ""), request.host)
-        key, _ = self._key(request)
-        self._waiting.setdefault(key, deque()).append((call, end))
+        key, found = self._key(request)
+        name = str(found.operation) if found and found.operation else f"{request.method} {request.host}"
+        self._waiting.setdefault(key, deque()).append((name, call, end))
         self._known.add(key)
 
     def answer(self, request: Request) -> Answer:
@@ -90,8 +91,9 @@ class Answers:
             known = key in self._known
         if found is None:
             return self._miss(request, call, "more often than it was recorded" if known else "not in the recording")
+        _, recorded_call, end = found
         try:
-            state = full_bodies(self._folder, frame_state(self._folder, found[1]["frame"]), found[1])
+            state = full_bodies(self._folder, frame_state(self._folder, end["frame"]), end)
         except FlowwardenError as error:
             return self._miss(request, call, error.message)
         response = state["response"]
@@ -100,19 +102,13 @@ class Answers:
         headers = tuple((bytes(n), bytes(v)) for n, v in response["headers"] if n.lower() not in _OWN)
         with self._lock:
             self.hits += 1
-        return Answer(response["status_code"], headers, bytes(response["content"]), str(found[0]["flow"]), True)
+        return Answer(response["status_code"], headers, bytes(response["content"]), str(recorded_call["flow"]), True)
 
     @property
     def left(self) -> list[str]:
         """Recorded operations that nobody asked for (again)."""
         with self._lock:
-            return [
-                f"{call.get('service')}:{call.get('operation')}"
-                if call.get("service")
-                else f"{call['method']} {call['host']}"
-                for queue in self._waiting.values()
-                for call, _ in queue
-            ]
+            return [name for queue in self._waiting.values() for name, _, _ in queue]
 
     def _named(self, request: Request) -> Request:
         """A request to an endpoint URL on this machine has no name of AWS's: the recording's stands in, by scope."""
