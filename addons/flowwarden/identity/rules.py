@@ -79,6 +79,7 @@ def load(path: Path) -> IdentityRules:
     """Reads and checks rules/identity.yaml; RuleError with file, line and what was expected there."""
     file = yamlfile.load(path)
     file.value("credentials", None)  # read by flowwarden.credentials.rules
+    file.value("notify", None)  # read by flowwarden.approval.notify
     issuers: dict[str, IssuerRules] = {}
     for entry in file.sections("issuers"):
         parsed = _issuer(entry, path.parent)
