@@ -1,7 +1,8 @@
 """The outer bound of a lease: the session policy and the tags that are passed to AssumeRole.
 
-A session policy can only take away. It has 2,048 characters, and rules do not compile into it: it holds the account pin
-and the group's plain denies. What does not fit refuses the session; nothing is ever left out.
+A session policy can only take away. It has 2,048 characters, and rules do not compile into it: it holds the account pin,
+which has to fit or the session is refused, and those of the group's plain denies that fit; the gateway decides by all of
+them in any case.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies.html#policies_session
 """
 
@@ -20,13 +21,41 @@ POLICY_LENGTH = 2048
 STATION = "lend"
 
 
-def session_policy(rule: CredentialRule, denies: Sequence[str] = ()) -> str:
-    """The inline session policy of a rule; `denies` are actions of rules that deny them whatever the request.
+def session_policy(rule: CredentialRule, denies: Sequence[str] = ()) -> tuple[str, int]:
+    """The inline session policy of a rule, and how many of `denies` are not in it.
 
-    Without managed policies it allows everything else, since the role's own policies still decide. With `policy_arns` it
-    does not: inline and managed session policies add up, and an Allow here would undo them. The pin asks only where AWS
-    tells the resource's account. Raises Refusal if the policy is longer than STS takes.
+    `denies` are actions that the principal's rules deny whatever the request; the entry's `denies` says whether all of
+    them have to fit, or as many as do, or none is asked for. Without managed policies the policy allows everything else,
+    since the role's own policies still decide. With `policy_arns` it does not: inline and managed session policies add
+    up, and an Allow here would undo them. The pin asks only where AWS tells the resource's account. Raises Refusal if the
+    policy is longer than STS takes.
     """
+    wanted = list(dict.fromkeys(denies)) if rule.denies != "off" else []
+    text = _policy(rule, wanted)
+    if len(text) <= POLICY_LENGTH:
+        return text, 0
+    if rule.denies == "all" or not wanted:
+        raise refuse(
+            f"the session policy has {len(text)} characters, STS takes {POLICY_LENGTH}: name fewer accounts, "
+            "unpinned_actions or denied actions"
+        )
+    kept: list[str] = []
+    room = POLICY_LENGTH - len(_policy(rule, [""]))
+    for action in wanted:
+        cost = len(json.dumps(action)) + (1 if kept else 0)  # a list of one has brackets, too: `_policy` is asked again
+        if cost <= room:
+            kept.append(action)
+            room -= cost
+    while len(text := _policy(rule, kept)) > POLICY_LENGTH:
+        if not kept:
+            raise refuse(
+                f"the session policy has {len(text)} characters, STS takes {POLICY_LENGTH}: name fewer accounts"
+            )
+        kept.pop()
+    return text, len(wanted) - len(kept)
+
+
+def _policy(rule: CredentialRule, denies: Sequence[str]) -> str:
     statements: list[dict[str, Any]] = []
     if not rule.policy_arns:
         statements.append({"Effect": "Allow", "Action": "*", "Resource": "*"})
@@ -42,14 +71,8 @@ def session_policy(rule: CredentialRule, denies: Sequence[str] = ()) -> str:
     }
     statements.append(pin)
     if denies:
-        statements.append({"Effect": "Deny", "Action": _one(sorted(set(denies))), "Resource": "*"})
-    text = json.dumps({"Version": "2012-10-17", "Statement": statements}, separators=(",", ":"))
-    if len(text) > POLICY_LENGTH:
-        raise refuse(
-            f"the session policy has {len(text)} characters, STS takes {POLICY_LENGTH}: name fewer accounts, "
-            "unpinned_actions or denied actions, or use policy_arns"
-        )
-    return text
+        statements.append({"Effect": "Deny", "Action": _one(denies), "Resource": "*"})
+    return json.dumps({"Version": "2012-10-17", "Statement": statements}, separators=(",", ":"))
 
 
 def tags(rule: CredentialRule, session: Session) -> list[dict[str, str]]:

@@ -34,6 +34,7 @@ class CredentialRule:
     region: str = ""  # of the STS endpoint
     tags: tuple[str, ...] = TAGS
     unpinned_actions: tuple[str, ...] = ()  # actions that may reach another account's resources
+    denies: str = "fit"  # of the group's deny rules, into the session policy: as many as fit, all (or refuse), off
     partition: str = "aws"
 
     @property
@@ -87,11 +88,12 @@ def _entry(section: Section) -> CredentialRule:
         region=section.text("region", ""),
         tags=_tags(section),
         unpinned_actions=_actions(section),
+        denies=section.choice("denies", ("fit", "all", "off"), "fit"),
         partition=roles[-1].split(":")[1] if roles else "aws",
     )
     if roles and entry.account not in accounts:
         raise section.error(f"'accounts' lacks {entry.account}, the account of the role itself", "accounts")
-    for key in ("policy_arns", "external_id", "unpinned_actions", "tags", "duration"):
+    for key in ("policy_arns", "external_id", "unpinned_actions", "denies", "tags", "duration"):
         if not roles and key in section:
             raise section.error(f"{key!r} works only with 'assume_role'", key)
     section.finish()

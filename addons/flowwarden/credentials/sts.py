@@ -33,6 +33,7 @@ class Lent:
     credentials: Credentials
     account: str
     role_arn: str = ""
+    denies_left_out: int = 0  # by which the session policy is wider than the rules, which still decide
 
 
 class Source:
@@ -66,17 +67,18 @@ class Source:
         return [text for text in found if text]
 
     def _assume(self, rule: CredentialRule, session: Session, denies: Sequence[str]) -> Lent:
+        policy, left_out = bounds.session_policy(rule, denies)  # before STS is asked at all
         region = rule.region or _REGIONS.get(rule.partition, "us-east-1")
         client = self._client(rule.source, region)
         for role in rule.assume_role[:-1]:
             answer = client.assume_role(**_request(rule, role, session))
             client = self._make(rule.source, region, _credentials(answer), None)
-        bound: dict[str, Any] = {"Policy": bounds.session_policy(rule, denies)}
+        bound: dict[str, Any] = {"Policy": policy}
         if rule.policy_arns:
             bound["PolicyArns"] = [{"arn": arn} for arn in rule.policy_arns]
         role = rule.assume_role[-1]
         answer = client.assume_role(**_request(rule, role, session), **bound)
-        return Lent(_credentials(answer), role.split(":")[4], role)
+        return Lent(_credentials(answer), role.split(":")[4], role, left_out)
 
     def _own(self, rule: CredentialRule) -> Lent:
         """The source's credentials as they are: no session policy, no tags. The account has to be one of the rule's."""

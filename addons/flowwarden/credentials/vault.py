@@ -208,6 +208,7 @@ class Vault:
         if self._entries.get(session.id) is not entry:
             raise refuse("the session has ended", "ExpiredToken")
         self._keep(entry, lease)
+        self._note("lease", {**_record(lease), "denies_left_out": lent.denies_left_out})
         return lease
 
     def _keep(self, entry: _Entry, lease: Lease) -> None:
@@ -219,7 +220,6 @@ class Vault:
             loop.call_later(max(0.0, left - renew_before(entry.rule)), self._due, entry, lease),
             loop.call_later(left, self._over, entry, lease),
         )
-        self._note("lease", _record(lease))
 
     def _due(self, entry: _Entry, lease: Lease) -> None:
         """Renews a lease in use; one that nobody used is left to end."""
