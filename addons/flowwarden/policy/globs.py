@@ -18,6 +18,11 @@ def literal_prefix(text: str) -> str:
     return WILD.split(text, maxsplit=1)[0]
 
 
+def literal_suffix(text: str) -> str:
+    """What every match of a pattern ends with."""
+    return WILD.split(text)[-1]
+
+
 def to_regex(text: str) -> str:
     """A pattern as a regular expression for `fullmatch` in linear time.
 

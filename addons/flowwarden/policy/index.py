@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..types import Call, Principal, Request
+from ..types import Call, Effect, Principal, Request
 from .conditions import Actions, Groups
 from .facts import Condition, Facts, judge
 from .globs import is_exact
@@ -98,7 +98,8 @@ class Index:
     """Finds candidates: by action name and service first, then by groups, both known before the rest of a request."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        self._rules = tuple(rules)
+        self._split = [_split(rule) for rule in rules]
+        self._rows: dict[tuple[int, ...], Row] = {}
         self._named: dict[str, list[int]] = {}  # exact action name -> rules
         self._services: dict[str, list[int]] = {}  # service prefix -> rules with a glob below it
         self._any: list[int] = []  # rules that no action name leads to
@@ -136,7 +137,7 @@ class Index:
 
     def _numbers(self, call: Call) -> list[int]:
         if call.operation is None or not call.actions:
-            return list(range(len(self._rules)))
+            return list(range(len(self._split)))
         found = set(self._any)
         for action in call.actions:
             name = action.name.lower()
@@ -145,14 +146,27 @@ class Index:
 
     def _find(self, call: Call, principal: Principal | None, host: str) -> Candidates:
         facts = Facts(principal, call, _NOTHING)
-        found: dict[str, list[Candidate]] = {"deny": [], "approve": [], "allow": []}
+        found: dict[Effect, list[Candidate]] = {"deny": [], "approve": [], "allow": []}
         for number in self._numbers(call):
-            rule = self._rules[number]
+            rule, settled, strict, loose = self._split[number]
             standing = eligible(rule, call, host)
-            if standing == "no":
-                continue
-            settled = [each for each in rule.conditions if isinstance(each, Actions | Groups)]
-            if all(judge(each.hits(facts), rule.effect == "allow") for each in settled):
-                rest = tuple(each for each in rule.conditions if not isinstance(each, Actions | Groups))
-                found[rule.effect].append(Candidate(rule, rest, standing == "loose"))
-        return Candidates(Row(found["deny"]), Row(found["approve"]), Row(found["allow"]))
+            if standing != "no" and all(judge(each.hits(facts), rule.effect == "allow") for each in settled):
+                found[rule.effect].append(strict if standing == "strict" else loose)
+        return Candidates(self._row(found["deny"]), self._row(found["approve"]), self._row(found["allow"]))
+
+    def _row(self, candidates: list[Candidate]) -> Row:
+        """A row for these candidates: one for all the calls that have the same."""
+        key = tuple(map(id, candidates))  # candidates live as long as the index
+        row = self._rows.get(key)
+        if row is None:
+            if len(self._rows) >= _REMEMBERED:
+                self._rows.clear()
+            row = self._rows[key] = Row(candidates)
+        return row
+
+
+def _split(rule: Rule) -> tuple[Rule, tuple[Condition, ...], Candidate, Candidate]:
+    """A rule, its conditions that a kind of call settles, and itself with the open ones: strict and loose."""
+    settled = tuple(each for each in rule.conditions if isinstance(each, Actions | Groups))
+    rest = tuple(each for each in rule.conditions if not isinstance(each, Actions | Groups))
+    return rule, settled, Candidate(rule, rest, False), Candidate(rule, rest, True)

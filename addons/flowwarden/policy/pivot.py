@@ -1,4 +1,4 @@
-"""Finds among many candidates the few whose patterns can match a request at all, by the literal start of each pattern."""
+"""Finds among many candidates the few whose patterns can match a request at all, by what their patterns start or end with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import count
 
 from .conditions import Hosts, Principals, Regions, Resources
 from .facts import Condition, Facts
-from .globs import Globs, literal_prefix
+from .globs import Globs, literal_prefix, literal_suffix
 from .params import Param, select, text_of
 
 Texts = Callable[[Facts], Sequence[str] | None]
@@ -64,18 +64,20 @@ def _look(condition: Condition) -> tuple[Hashable, Globs, Texts] | None:
     return None
 
 
-class _Starts:
-    """Candidates by the literal start of their patterns."""
+class _Ends:
+    """Candidates by the literal start or end of their patterns, whichever is longer."""
 
     def __init__(self, texts: Texts) -> None:
         self.texts = texts
         self.members: list[int] = []
-        self._by_length: dict[int, dict[str, list[int]]] = {}
+        self._starts: dict[int, dict[str, list[int]]] = {}
+        self._ends: dict[int, dict[str, list[int]]] = {}
 
-    def add(self, number: int, prefixes: Sequence[str]) -> None:
+    def add(self, number: int, keys: Sequence[tuple[str, bool]]) -> None:
         self.members.append(number)
-        for prefix in prefixes:
-            self._by_length.setdefault(len(prefix), {}).setdefault(prefix, []).append(number)
+        for text, start in keys:
+            table = self._starts if start else self._ends
+            table.setdefault(len(text), {}).setdefault(text, []).append(number)
 
     def find(self, facts: Facts) -> Sequence[int]:
         values = self.texts(facts)
@@ -83,32 +85,41 @@ class _Starts:
             return self.members
         found: list[int] = []
         for value in values:
-            for length, starts in self._by_length.items():
-                if hit := starts.get(value[:length]):
+            for length, known in self._starts.items():
+                if hit := known.get(value[:length]):
+                    found.extend(hit)
+            for length, known in self._ends.items():
+                if hit := known.get(value[-length:]):
                     found.extend(hit)
         return found
+
+
+def _key(pattern: str) -> tuple[str, bool]:
+    """The longer of a pattern's literal start and end, and whether it is the start."""
+    start, end = literal_prefix(pattern), literal_suffix(pattern)
+    return (start, True) if len(start) >= len(end) else (end, False)
 
 
 class Pivot:
     """Which of a row of candidates to try for a request: never leaves one out that could match."""
 
     def __init__(self, rows: Sequence[Sequence[Condition]]) -> None:
-        groups: dict[Hashable, _Starts] = {}
+        groups: dict[Hashable, _Ends] = {}
         always: list[int] = []
         for number, conditions in zip(count(), rows, strict=False):
-            best: tuple[int, Hashable, list[str], Texts] | None = None
+            best: tuple[int, Hashable, list[tuple[str, bool]], Texts] | None = None
             for condition in conditions:
                 look = _look(condition)
                 if look is None:
                     continue
-                prefixes = [literal_prefix(text) for text in look[1].texts]
-                shortest = min(map(len, prefixes), default=0)
+                keys = [_key(text) for text in look[1].texts]
+                shortest = min((len(text) for text, _ in keys), default=0)
                 if shortest and (best is None or shortest > best[0]):
-                    best = (shortest, look[0], prefixes, look[2])
+                    best = (shortest, look[0], keys, look[2])
             if best is None:
                 always.append(number)
             else:
-                groups.setdefault(best[1], _Starts(best[3])).add(number, best[2])
+                groups.setdefault(best[1], _Ends(best[3])).add(number, best[2])
         for group in [group for group in groups.values() if len(group.members) < _FEW]:
             always.extend(group.members)
         self._groups = [group for group in groups.values() if len(group.members) >= _FEW]
