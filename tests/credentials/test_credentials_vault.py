@@ -11,6 +11,7 @@ from dataclasses import replace
 import boto3
 import pytest
 from botocore.config import Config
+from moto.server import ThreadedMotoServer
 
 from flowwarden.credentials import names, phantoms, sts
 from flowwarden.credentials.rules import CredentialRule, CredentialRules
@@ -390,6 +391,24 @@ async def test_sandbox(stub, monkeypatch, tmp_path):
     assert "r" * 40 not in repr(vault.secrets()) and not (tmp_path / "asked").exists()
     vault.close()
     assert vault.secrets() == [base.secret_access_key]
+
+
+async def test_moto_as_a_sandbox():
+    """The sandbox of the demo: moto's STS gives leases, and takes what is signed with them."""
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        vault = Vault(CredentialRules((RULE,)), sandbox_url=f"http://{host}:{port}")
+        leases = await asyncio.gather(vault.lease(session("alice")), vault.lease(session("bob")))
+        lent = leases[1].credentials
+        client = sts.client(BOTO, "us-east-1", lent, f"http://{host}:{port}")
+        identity = await asyncio.to_thread(client.get_caller_identity)
+        assert identity["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/developer/bob"
+        assert len({lease.credentials.secret_access_key for lease in leases}) == 2
+        vault.close()
+    finally:
+        server.stop()
 
 
 async def test_own_credentials_of_a_source(stub, make, monkeypatch):

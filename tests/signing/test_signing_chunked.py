@@ -22,9 +22,10 @@ from signing_helpers import (
 )
 
 from flowwarden.errors import Refusal
-from flowwarden.signing import chunked, sigv4
+from flowwarden.signing import chunked, keys, sigv4
 from flowwarden.signing.authentication import Kind, parse
 from flowwarden.types import Credentials
+from support import sigv4_judge
 
 EMPTY = hashlib.sha256(b"").hexdigest()
 PHANTOM = credentials()
@@ -152,6 +153,37 @@ def test_resigned_as_the_specification_says(trailer, ending):
     out = run(transform, [body])
     assert len(out) == len(body)
     assert out == sign_body(REAL.secret_access_key, signed.date, "us-east-1", signed.signature, chunks, trailer, ending)
+
+
+@pytest.mark.parametrize("trailer", [(), TRAILER])
+def test_the_strict_server_takes_it(trailer):
+    """Head and chunks as they leave, judged by the tests' strict AWS."""
+    chunks = [b"x" * 8192, b"y" * 5]
+    head, body = upload(chunks, trailer)
+    transform, signed = started(head)
+    out = run(transform, [body])
+    secret = sigv4_judge.Secret(REAL.access_key_id, REAL.secret_access_key, REAL.session_token)
+    judged = sigv4_judge.check_head(
+        "PUT",
+        signed.target,
+        [(name.decode(), value.decode()) for name, value in signed.headers],
+        lookup={REAL.access_key_id: secret}.get,
+        now=NOW.timestamp(),
+        body_hash=lambda: "",
+    )
+    assert b"".join(sigv4_judge.ChunkDecoder(judged, iter([out]))) == b"".join(chunks)
+
+
+def test_renewal_in_mid_upload():
+    """A lease that is renewed, and its signing keys forgotten, while a body is under way: the body ends as it began."""
+    head, body = upload([b"A" * 40, b"B" * 40], TRAILER)
+    whole = run(started(head)[0], [body])
+    transform, signed = started(head)
+    half = transform.feed(body[:150])
+    keys.forget(REAL.secret_access_key)
+    keys.forget(PHANTOM.secret_access_key)
+    assert half + transform.feed(body[150:]) + transform.finish() == whole
+    assert signed.scope.service == "s3"
 
 
 @pytest.mark.parametrize("trailer", [(), TRAILER])

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import re
 import secrets
-import string
 from base64 import b32encode, b64encode
 from hashlib import sha256
 
 from ..types import Phantom
 
 MARK = "77FW"
-_BASE32 = string.ascii_uppercase + "234567"
-_BASE64 = string.ascii_letters + string.digits + "+/"
 _KEY_ID = re.compile(r"A[KS]IA77FW[A-Z2-7]{12}")
 _TOKEN_START = "IQoJb3JpZ2luX2Vj"  # noqa: S105 - how every token of STS starts
 _SECRET = 40
@@ -27,7 +24,7 @@ _CHECK = 8
 
 def mint(prefix: str = "ASIA", *, secret_length: int = _SECRET, token_length: int = _TOKEN) -> Phantom:
     """New phantom credentials: `ASIA` (short-lived, with a token) or `AKIA` (long-lived, without)."""
-    body = prefix + MARK + "".join(secrets.choice(_BASE32) for _ in range(9))
+    body = prefix + MARK + b32encode(secrets.token_bytes(10))[:9].decode()
     key_id = body + b32encode(_digest(body))[:3].decode()
     token = _text(token_length, _TOKEN_START) if prefix == "ASIA" and token_length else ""
     return Phantom(key_id, _text(secret_length), token)
@@ -51,7 +48,8 @@ def is_phantom_secret(text: str) -> bool:
 def _text(length: int, start: str = "") -> str:
     length = max(length, 32 + _CHECK)
     start = start if length > len(start) + 32 + _CHECK else ""
-    body = start + "".join(secrets.choice(_BASE64) for _ in range(length - len(start) - _CHECK))
+    wanted = length - len(start) - _CHECK
+    body = start + b64encode(secrets.token_bytes(wanted))[:wanted].decode()
     return body + _check(body)
 
 
