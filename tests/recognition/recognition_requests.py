@@ -145,7 +145,11 @@ def value(shape: Shape, everything: bool, above: tuple[str, ...], name: str) -> 
     """A value of a shape; `name` helps where only certain texts are accepted."""
     kind = shape.type_name
     if above.count(shape.name) > 1 or len(above) > 12:
-        return {"structure": {}, "list": [], "map": {}}[kind] if kind in {"structure", "list", "map"} else _scalar(shape, kind, name)
+        return (
+            {"structure": {}, "list": [], "map": {}}[kind]
+            if kind in {"structure", "list", "map"}
+            else _scalar(shape, kind, name)
+        )
     inside = (*above, shape.name)
     if kind == "structure":
         if getattr(shape, "is_document_type", False):

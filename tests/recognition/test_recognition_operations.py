@@ -40,9 +40,6 @@ ADDED = {
 
 NOT_SENT = {"SourceRegion"}  # botocore signs a URL with it and keeps it to itself
 
-# Signed for a set of regions, or with a bearer token: no region in the request.
-UNREGIONED = {"partnercentral-channel", "partnercentral-revenue-measurement", "ses", "events", "codecatalyst", "cloudfront-keyvaluestore", "sustainability", "sdb"}
-
 # Timestream's clients first ask where to call; they are told one of its cells.
 CELLS = {
     "timestream-query": "https://query-cell1.timestream.us-east-1.amazonaws.com",
@@ -87,9 +84,11 @@ def differing(given: dict[str, Any], read: dict[str, Any], streaming: set[str], 
     wanted = plain({key: value for key, value in given.items() if key not in streaming | NOT_SENT}, form)
     found = plain(read, form)
     extra = [key for key, value in found.items() if key not in wanted and key not in ADDED | NOT_SENT and value != {}]
-    if "parameters" in wanted and set(wanted["parameters"]) <= set(found.get("parameters", ())):
-        found["parameters"] = wanted["parameters"]  # botocore adds `mode=import` to API Gateway's imports
-    return extra + [key for key, value in wanted.items() if found.get(key) != value and not (form and value in ({}, []))]
+    if isinstance(found.get("parameters"), dict):
+        found["parameters"].pop("mode", None)  # botocore adds `mode=import` to API Gateway's imports
+    return extra + [
+        key for key, value in wanted.items() if found.get(key) != value and not (form and value in ({}, []))
+    ]
 
 
 def streamed(model: Any) -> set[str]:
@@ -115,11 +114,13 @@ def test_every_operation_is_recognised_and_read_back(service: str, sender: Sende
                 call = recogniser.recognise(request, account=ACCOUNT)
                 head = recogniser.head(request)
                 if not same(recogniser, service, model.name, call):
-                    wrong.append(f"{model.name} ({protocol}) was taken for {call.operation}: {request.method} {request.target}")
+                    wrong.append(
+                        f"{model.name} ({protocol}) was taken for {call.operation}: {request.method} {request.target}"
+                    )
                     continue
                 if head.operation not in (call.operation, None) or head.protocol != call.protocol:
                     wrong.append(f"{model.name}: the head says {head.operation} in {head.protocol}")
-                if not call.actions or (not call.region and call.signing_name not in UNREGIONED):
+                if not call.actions or (not call.region and request.header("authorization").startswith("AWS4-HMAC")):
                     wrong.append(f"{model.name}: {call.actions}, {call.region}")
                 if str(call.operation) != f"{service}:{model.name}":
                     continue

@@ -10,7 +10,7 @@ A path is dotted and goes through lists and maps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Rule = Mapping[str, Any]
@@ -36,11 +36,13 @@ def values_at(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
                     yield from values_at(item[path[0]], path[1:])
 
 
-def added(rules: list[Rule], params: Params) -> tuple[list[str], bool]:
+def added(rules: Sequence[Rule], params: Params) -> tuple[list[str], bool]:
     """(actions that these parameters need, whether they stand in place of the operation's own)."""
     found: list[str] = []
     for rule in rules:
-        if ("member" in rule and _holds(rule, params)) or ("roles" in rule and any(True for _ in roles(rule["roles"], params))):
+        if ("member" in rule and _holds(rule, params)) or (
+            "roles" in rule and any(True for _ in roles(rule["roles"], params))
+        ):
             found.extend(rule["actions"])
     each = [rule for rule in rules if "each" in rule]
     instead = _each(each, params) if each else None
@@ -60,7 +62,7 @@ def _holds(rule: Rule, params: Params) -> bool:
     return False
 
 
-def _each(rules: list[Rule], params: Params) -> list[str] | None:
+def _each(rules: Sequence[Rule], params: Params) -> list[str] | None:
     found: list[str] = []
     values = list(values_at(params, tuple(rules[0]["each"].split("."))))
     for value in values:
@@ -81,7 +83,7 @@ def _fits(rule: Rule, value: Any) -> bool:
     return bool(first) and first[0].lower() == rule["begins"]
 
 
-def roles(paths: list[str], params: Params) -> Iterator[str]:
+def roles(paths: Sequence[str], params: Params) -> Iterator[str]:
     """The roles and instance profiles that these members name: ARNs, or bare names where the member takes a name."""
     for path in paths:
         parts = tuple(path.split("."))

@@ -9,7 +9,7 @@ from ..types import Request
 from . import bodies, s3paths, scope, urls
 from .hosts import Host, Hosts
 from .refuse import refusal
-from .rest import choose
+from .rest import Router, choose
 from .services import Op, Service
 
 _OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
@@ -37,6 +37,7 @@ class Found:
     json_version: str = ""
     query: Query = field(default_factory=dict)
     fields: Query = field(default_factory=dict)
+    lifted: list[str] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
     form: dict[str, str] | None = None
     needs_body: bool = False
@@ -167,7 +168,8 @@ def _form(request: Request, host: Host, services: list[Service], found: Found, h
     if request.method not in {"GET", "POST"} or request.path != "/":
         return
     found.needs_body = request.method == "POST"
-    if request.method == "POST" and not _looks_like_form(request) and request.header("content-type"):
+    kind = request.header("content-type").lower().partition(";")[0].strip()
+    if request.method == "POST" and kind not in {"", "application/x-www-form-urlencoded"}:
         raise refusal("body", protocol, "The body has to be application/x-www-form-urlencoded")
     if head and found.needs_body:
         if "Action" in query:
@@ -232,20 +234,29 @@ def _rest(request: Request, host: Host, services: list[Service], found: Found, h
         if op is None or (best is not None and best[1] <= rank):  # on a tie the host's first service
             continue
         if "%" in path:
-            _check_literals(route.labels, op.uri, raw, found.protocol, s3)
+            _check_literals(op.uri, raw, found.protocol)
             if not s3:
-                _check_decoded(service, decoded, request, query, op, found.protocol)
+                _check_decoded(service.router, decoded, request, op)
         best = (op, rank)
         found.labels = dict(zip(route.labels, values, strict=True))
     if best is None:
         return
     op = best[0]
-    if op.service.name == "s3" and not s3paths.known_query(op, query):
+    if op.service.name == "s3" and not s3paths.known_query(op, query, found):
         found.labels = {}
         return
+    _check_account(host, found)
+    if op.body == "none" and not found.needs_body and request.body and request.body.strip() != b"{}":
+        raise refusal("request", found.protocol, "This operation has no body")
     _refuse_foreign(op, query, found.protocol)
     _take(op, host, found)
     found.protocol = op.service.rest
+
+
+def _check_account(host: Host, found: Found) -> None:
+    said = found.fields.get("x-amz-account-id")
+    if said and "AccountId" in host.params and said != [host.params["AccountId"]]:
+        raise refusal("request", found.protocol, "The host and x-amz-account-id name different accounts")
 
 
 _POSTED_GETS = {"cloudsearchdomain"}
@@ -267,7 +278,7 @@ def _posted_get(request: Request, services: list[Service], found: Found, head: b
     return "GET"
 
 
-def _check_literals(labels: list[str], uri: str, raw: list[str], protocol: str, s3: bool) -> None:
+def _check_literals(uri: str, raw: list[str], protocol: str) -> None:
     """A literal part of the path has to be sent as it is: no SDK encodes a letter of it."""
     for part, sent in zip(uri.partition("?")[0].split("/")[1:], raw, strict=False):
         if part.endswith("+}"):
@@ -276,14 +287,13 @@ def _check_literals(labels: list[str], uri: str, raw: list[str], protocol: str, 
             raise refusal("request", protocol, "The path decodes to another path")
 
 
-def _check_decoded(service: Service, decoded: str, request: Request, query: Query, op: Op, protocol: str) -> None:
+def _check_decoded(router: Router, decoded: str, request: Request, op: Op) -> None:
     """A label may hold an encoded slash, unless the decoded path would then be another operation's."""
-    if service.router is None or decoded.count("/") == request.path.count("/"):
+    if decoded.count("/") == request.path.count("/"):
         return
-    matches = service.router.find(request.method, decoded.split("/")[1:])
-    other = choose(matches, query, request.fields.__contains__, False) if matches else None
-    if other is not None and other[0].name != op.operation.name:
-        raise refusal("request", protocol, "The path decodes to another operation's path")
+    for _, routes, _ in router.find(request.method, decoded.split("/")[1:]):
+        if any(route.name != op.operation.name for route in routes.all()):
+            raise refusal("request", op.service.rest, "The path decodes to another operation's path")
 
 
 def _refuse_foreign(op: Op, query: Query, protocol: str) -> None:

@@ -100,7 +100,7 @@ class Hosts:
             return self._known[host]
         except KeyError:
             pass
-        found = self._find(host)
+        found = self._find(_normal(host))
         if len(self._known) >= _CACHE_SIZE:
             self._known.clear()
         self._known[host] = found
@@ -217,6 +217,11 @@ class Hosts:
 
 
 _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)+")
+
+
+def _normal(host: str) -> str:
+    """Lower case, without port and trailing dot. Callers send it so already; a slip of theirs must not hide an AWS host."""
+    return re.sub(r":\d{1,5}$", "", host.rpartition("@")[2]).rstrip(".").lower()
 
 
 def _pattern(form: str) -> re.Pattern[str]:

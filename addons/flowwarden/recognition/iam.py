@@ -30,7 +30,9 @@ def map_service(table: Table) -> Table:
     own: Table = rules["operations"].get(name, {})
     operations = {
         operation: [
-            _full(prefix, action) for action in own.get(operation) or _regular(prefix, operation, spec, name, rules)
+            _full(prefix, action)
+            for action in own.get(operation)
+            or _regular(prefix, operation, spec["method"] if name in rules["verbs"] else "")
         ]
         for operation, spec in table["operations"].items()
     }
@@ -47,7 +49,12 @@ def map_service(table: Table) -> Table:
     used = {action for actions in operations.values() for action in actions}
     used |= {action for found in when.values() for rule in found for action in rule["actions"]}
     used |= {other for others in variants.values() for other in others.values()}
-    return {"operations": operations, "when": when, "variants": variants, "details": {action: details(action) for action in sorted(used)}}
+    return {
+        "operations": operations,
+        "when": when,
+        "variants": variants,
+        "details": {action: details(action) for action in sorted(used)},
+    }
 
 
 def _variants(service: str, operations: dict[str, list[str]]) -> dict[str, dict[str, str]]:
@@ -60,7 +67,9 @@ def _variants(service: str, operations: dict[str, list[str]]) -> dict[str, dict[
         return {}
     names = {action.partition(":")[2] for actions in operations.values() for action in actions}
     return {
-        prefix: {f"s3:{name}": f"{prefix}:{known[name.lower()]['name']}" for name in sorted(names) if name.lower() in known}
+        prefix: {
+            f"s3:{name}": f"{prefix}:{known[name.lower()]['name']}" for name in sorted(names) if name.lower() in known
+        }
         for prefix in ("s3express", "s3-outposts", "s3-object-lambda")
         for known in (_actions(prefix),)
     }
@@ -74,12 +83,12 @@ def _condition(prefix: str, rule: Table) -> Table:
     return {**rule, "actions": [_full(prefix, action) for action in rule["actions"]]}
 
 
-def _regular(prefix: str, operation: str, spec: Table, service: str, rules: Table) -> list[str]:
+def _regular(prefix: str, operation: str, verb: str) -> list[str]:
     known = _actions(prefix)
     for candidate in _candidates(operation):
         if candidate.lower() in known:
             return [known[candidate.lower()]["name"]]
-    return [spec["method"]] if service in rules["verbs"] else [operation]
+    return [verb or operation]
 
 
 def _candidates(operation: str) -> list[str]:
@@ -111,7 +120,10 @@ def _tag_action(prefix: str, rules: Table) -> str:
 
 
 def _is_tags(name: str, shape: Table) -> bool:
-    return name.lower().endswith(("tags", "taglist", "tagspecifications", "tagspecification")) and shape["type"] in {"list", "map"}
+    return name.lower().endswith(("tags", "taglist", "tagspecifications", "tagspecification")) and shape["type"] in {
+        "list",
+        "map",
+    }
 
 
 def _passing(operation: str, table: Table, rules: Table) -> list[str]:
@@ -127,7 +139,8 @@ def _is_role(name: str, shape: Table) -> bool:
     return shape["type"] == "string" and (
         low.endswith(("role", "rolename", "iaminstanceprofile", "instanceprofilename", "instanceprofilearn"))
         or ("role" in low and low.endswith("arn"))
-        or low in _ROLE_NAMES or low.endswith("roleoverride")
+        or low in _ROLE_NAMES
+        or low.endswith("roleoverride")
     )
 
 

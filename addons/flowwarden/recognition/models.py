@@ -154,7 +154,7 @@ def _collect(name: str, shapes: Table, kept: Table) -> None:
 
 def _member(spec: Table, shapes: Table, pending: list[str]) -> Table:
     pending.append(spec["shape"])
-    small = {"shape": _reference(spec["shape"], shapes)}
+    small: Table = {"shape": _reference(spec["shape"], shapes)}
     small.update({key: spec[key] for key in _MEMBER_KEYS if spec.get(key)})
     if shapes[spec["shape"]].get("enum"):
         small["enum"] = True

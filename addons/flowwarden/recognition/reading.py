@@ -49,11 +49,13 @@ class ReadRequest:
         body = None if self._head else bodies.content(self._request, protocol)
         if body is None:
             return None
+        parsed = jsonbody.parse(body or b"{}") if protocol == "json" else cborbody.parse(body)
         if op.input is None:
+            if parsed not in ({}, None):
+                raise Malformed("The body of this operation has to be empty")
             return {}
-        if protocol == "json":
-            return dict(jsonbody.read(jsonbody.parse(body or b"{}"), op.input, op.service.shapes))
-        return dict(cborbody.read(cborbody.parse(body), op.input, op.service.shapes))
+        read = jsonbody.read if protocol == "json" else cborbody.read
+        return dict(read(parsed, op.input, op.service.shapes))
 
     def _rest(self) -> Params | None:
         op = self._op
@@ -67,12 +69,10 @@ class ReadRequest:
             if body is None:
                 return None
         query = {name: values for name, values in self._found.query.items() if name.lower() not in SIGNATURE_QUERY}
-        labels = {**self._found.labels, **self._host_params()}
+        labels = {**self._found.labels, **self._host.params}
         xml = self._found.protocol == "rest-xml"
-        return restparts.read(op.input, op.service.shapes, labels, query, self._found.fields, body, xml, op.known_queries)
-
-    def _host_params(self) -> dict[str, str]:
-        return self._host.params
+        parts = restparts.Parts(labels, query, self._found.fields, body, op.known_queries)
+        return restparts.read(op.input, op.service.shapes, parts, xml)
 
     def actions(self, call: Call) -> tuple[Action, ...]:
         """The IAM actions of this call: those of the operation, and those that its parameters and its endpoint add."""

@@ -26,15 +26,15 @@ class LazyCall(Call):
     _read: ReadRequest
 
     @cached_property
-    def params(self) -> Any:  # type: ignore[override]
+    def params(self) -> Any:
         return self._read.params()
 
     @cached_property
-    def actions(self) -> tuple[Action, ...]:  # type: ignore[override]
+    def actions(self) -> tuple[Action, ...]:
         return self._read.actions(self)
 
     @cached_property
-    def resources(self) -> tuple[str | None, ...]:  # type: ignore[override]
+    def resources(self) -> tuple[str | None, ...]:
         return self._read.resources(self)
 
 
@@ -46,8 +46,8 @@ class Recogniser:
     """
 
     def __init__(self, cache_dir: Path | None = None, extra_hosts: frozenset[str] = frozenset()) -> None:
-        here = Path(__file__).parent
-        key = store.version_key([*here.glob("*.py"), iam.EXCEPTIONS])
+        sources = [iam.EXCEPTIONS.with_name(f"{name}.py") for name in ("models", "endpoints", "iam")]
+        key = store.version_key([*sources, iam.EXCEPTIONS])
         self._store = store.Store((cache_dir or store.default_folder()) / key)
         self._index = self._store.get("index", endpoints.build_index)
         self._services: dict[str, Service] = {}
@@ -135,10 +135,13 @@ def _body_mode(request: Request, found: Found) -> BodyMode:
 
 
 def _has_body(request: Request) -> bool:
-    length = request.header("content-length")
+    """Whether a body came or may still come. HTTP/2 needs no header for one: only methods that have none go without."""
+    length = request.header("content-length").strip()
     if length:
-        return length.strip() != "0"
-    return "transfer-encoding" in request.fields or (not length and bool(request.body))
+        return length != "0" or bool(request.body)
+    if request.body is None:
+        return "transfer-encoding" in request.fields or request.method not in {"GET", "HEAD", "DELETE", "OPTIONS"}
+    return bool(request.body) or "transfer-encoding" in request.fields
 
 
 def _build(name: str) -> models.Table:

@@ -11,7 +11,7 @@ Table = dict[str, Any]
 class Route:
     """One operation's way: what its query has to hold, and where its labels are."""
 
-    __slots__ = ("deprecated", "express", "headers", "labels", "literals", "name", "needs", "queries")
+    __slots__ = ("deprecated", "express", "labels", "literals", "name", "needs", "weight")
 
     def __init__(self, name: str, spec: Table, shapes: Table) -> None:
         path, _, query = spec["uri"].partition("?")
@@ -26,13 +26,13 @@ class Route:
             member: (details.get("location"), details.get("locationName", member))
             for member, details in members.items()
         }
-        self.queries = {name for where, name in located.values() if where == "querystring"}
-        self.headers = {name.lower() for where, name in located.values() if where == "header"}
         wanted = [located[member] for member in required if member in located]
         self.needs = (
             tuple(name for where, name in wanted if where == "querystring"),
             tuple(name.lower() for where, name in wanted if where == "header"),
         )
+
+        self.weight = 10 * len(self.literals) + len(self.needs[0]) + len(self.needs[1])  # how specific it is
 
     def fits(self, query: Mapping[str, Any]) -> bool:
         """Whether the query has each literal of the operation's URI."""
@@ -43,10 +43,34 @@ class Route:
         absent = [name for name in self.needs[0] if name not in query]
         return len(absent) + sum(not has_header(name) for name in self.needs[1])
 
-    @property
-    def weight(self) -> int:
-        """How specific the operation is among those of its path."""
-        return 10 * len(self.literals) + len(self.needs[0]) + len(self.needs[1])
+
+class Routes:
+    """The operations of one path, those with query literals by their first one."""
+
+    __slots__ = ("by_literal", "plain")
+
+    def __init__(self) -> None:
+        self.plain: list[Route] = []
+        self.by_literal: dict[str, list[Route]] = {}
+
+    def add(self, route: Route) -> None:
+        """Puts an operation where `fitting` finds it."""
+        if route.literals:
+            self.by_literal.setdefault(next(iter(route.literals)), []).append(route)
+        else:
+            self.plain.append(route)
+
+    def all(self) -> list[Route]:
+        return [*self.plain, *(route for routes in self.by_literal.values() for route in routes)]
+
+    def fitting(self, query: Mapping[str, Any]) -> list[Route]:
+        """The operations whose query literals the request has."""
+        if not self.by_literal or not query:
+            return self.plain
+        found = [
+            route for key in query if key in self.by_literal for route in self.by_literal[key] if route.fits(query)
+        ]
+        return found + self.plain
 
 
 class _Node:
@@ -55,11 +79,11 @@ class _Node:
     def __init__(self) -> None:
         self.literal: dict[str, _Node] = {}
         self.variable: _Node | None = None
-        self.greedy: dict[tuple[str, ...], list[Route]] = {}
-        self.routes: list[Route] = []
+        self.greedy: dict[tuple[str, ...], Routes] = {}
+        self.routes: Routes | None = None
 
 
-Match = tuple[tuple[int, ...], list[Route], list[str]]
+Match = tuple[tuple[int, ...], Routes, list[str]]
 
 
 class Router:
@@ -75,49 +99,46 @@ class Router:
         parts = path.split("/")[1:]
         for place, part in enumerate(parts):
             if part.endswith("+}"):
-                node.greedy.setdefault(tuple(parts[place + 1 :]), []).append(route)
+                node.greedy.setdefault(tuple(parts[place + 1 :]), Routes()).add(route)
                 return
             if part.startswith("{"):
                 node.variable = node.variable or _Node()
                 node = node.variable
             else:
                 node = node.literal.setdefault(part, _Node())
-        node.routes.append(route)
+        node.routes = node.routes or Routes()
+        node.routes.add(route)
 
     def find(self, method: str, segments: list[str]) -> list[Match]:
         """All ways that the segments can be read, the most literal first: (rank, routes, values of the labels)."""
         tree = self._trees.get(method)
         found: list[Match] = []
         if tree is not None:
-            _walk(tree, segments, 0, (), [], found)
+            _walk(tree, segments, (), [], found)
             if len(found) > 1:
                 found.sort(key=lambda match: match[0])
         return found
 
-    def methods(self, segments: list[str]) -> list[str]:
-        """The methods that this path would take."""
-        return [method for method in self._trees if self.find(method, segments)]
 
-
-def _walk(
-    node: _Node, segments: list[str], place: int, rank: tuple[int, ...], values: list[str], found: list[Match]
-) -> None:
+def _walk(node: _Node, segments: list[str], way: tuple[int, ...], values: list[str], found: list[Match]) -> None:
+    """Adds every reading of the segments below a node; `way` is how literal each part of the path was so far."""
+    place = len(way)
     if place == len(segments):
-        if node.routes:
-            found.append((rank, node.routes, values))
+        if node.routes is not None:
+            found.append((way, node.routes, values))
         return
     part = segments[place]
     literal = node.literal.get(part)
     if literal is not None:
-        _walk(literal, segments, place + 1, (*rank, 0), values, found)
+        _walk(literal, segments, (*way, 0), values, found)
     if node.variable is not None and part:
-        _walk(node.variable, segments, place + 1, (*rank, 1), [*values, part], found)
+        _walk(node.variable, segments, (*way, 1), [*values, part], found)
     for tail, routes in node.greedy.items():
         end = len(segments) - len(tail)
         if end > place and tuple(segments[end:]) == tail:
             rest = "/".join(segments[place:end])
             if rest:
-                found.append(((*rank, 99 - len(tail)), routes, [*values, rest]))
+                found.append(((*way, 99 - len(tail)), routes, [*values, rest]))
 
 
 def choose(
@@ -128,16 +149,11 @@ def choose(
     The more literal path wins, then the one whose query literals and required members the request has.
     """
     for rank, routes, values in matches:
-        if len(routes) == 1:
-            if routes[0].fits(query):
-                return routes[0], values, rank
-            continue
-        fitting = [route for route in routes if route.fits(query)]
+        fitting = routes.fitting(query)
+        if len(fitting) == 1:
+            return fitting[0], values, rank
         whole = [route for route in fitting if not route.missing(query, has_header)]
-        if not whole:
-            if len(fitting) == 1:
-                return fitting[0], values, rank
-            continue
-        best = max(whole, key=lambda route: (route.weight, route.express == express, not route.deprecated))
-        return best, values, rank
+        if whole:
+            best = max(whole, key=lambda route: (route.weight, route.express == express, not route.deprecated))
+            return best, values, rank
     return None

@@ -24,7 +24,9 @@ def fill_bucket(bucket: str, context: Context) -> str | None:
         return bucket.replace("{account}", context.account) if context.account else None
     if bucket.endswith("--x-s3"):
         known = context.region and context.account
-        return f"arn:{context.partition}:s3express:{context.region}:{context.account}:bucket/{bucket}" if known else None
+        return (
+            f"arn:{context.partition}:s3express:{context.region}:{context.account}:bucket/{bucket}" if known else None
+        )
     return f"arn:{context.partition}:s3:::{bucket}"
 
 

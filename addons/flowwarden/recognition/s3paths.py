@@ -48,11 +48,12 @@ def lift(found: Found) -> dict[str, list[str]]:
         if low in fields or len(values) != 1:
             raise refusal("request", "rest-xml", "A header is there twice, or in the query too")
         fields[low] = values
+        found.lifted.append(low)
     found.fields = fields
     return plain
 
 
-def known_query(op: Op, query: dict[str, list[str]]) -> bool:
+def known_query(op: Op, query: dict[str, list[str]], found: Found) -> bool:
     """Whether the operation knows each name in the query. `x-id` is what some SDKs add: the operation's own name."""
     for name, values in query.items():
         if name.lower() in SIGNATURE:
@@ -63,5 +64,5 @@ def known_query(op: Op, query: dict[str, list[str]]) -> bool:
             continue
         if name not in op.known_queries and (name not in op.literals or values[0] not in {"", op.literals[name]}):
             return False
-    return True
-
+    lifted = found.lifted
+    return all(name in op.headers or name.startswith(("x-amz-meta-", "x-amz-checksum-")) for name in lifted)

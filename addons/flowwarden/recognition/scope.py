@@ -29,11 +29,11 @@ def read(request: Request, query: dict[str, list[str]], protocol: str = "") -> S
 
     A Refusal for two of them, or one that cannot be read.
     """
-    headers = request.fields.get("authorization", ())
+    headers = request.fields.get("authorization", [])
     if len(headers) > 1:
         raise refusal("signature", protocol, "The request has more than one Authorization header")
     signed = bool(headers) and headers[0].lstrip().upper().startswith("AWS4-")
-    presigned = query.get("X-Amz-Credential", ())
+    presigned = query.get("X-Amz-Credential", [])
     if presigned and headers:
         raise refusal(
             "signature", protocol, "The request has both an Authorization header and a signature in its query"
@@ -49,15 +49,15 @@ def _from_header(value: str, protocol: str) -> Scope:
     found = _HEADER.fullmatch(value.strip())
     if not found:
         raise refusal("signature", protocol, "The Authorization header names no algorithm of SigV4")
-    credentials = [part.strip() for part in found[2].split(",") if part.strip().startswith("Credential=")]
+    credentials = [part.strip() for part in found.group(2).split(",") if part.strip().startswith("Credential=")]
     if len(credentials) != 1:
         raise refusal("signature", protocol, "The Authorization header needs exactly one Credential")
-    return _parse(unquote(credentials[0].removeprefix("Credential=")), f"AWS4-{found[1]}-SHA256", protocol)
+    return _parse(unquote(credentials[0].removeprefix("Credential=")), f"AWS4-{found.group(1)}-SHA256", protocol)
 
 
 def _parse(credential: str, algorithm: str, protocol: str) -> Scope:
     found = _CREDENTIAL.fullmatch(credential)
     asymmetric = algorithm == "AWS4-ECDSA-P256-SHA256"
-    if not found or bool(found[1]) == asymmetric:
+    if not found or bool(found.group(1)) == asymmetric:
         raise refusal("signature", protocol, "The credential scope is not key/date/region/service/aws4_request")
-    return Scope(found[1] or "", found[2])
+    return Scope(found.group(1) or "", found.group(2))

@@ -14,7 +14,7 @@ class Op:
     """One operation, with what does not depend on the request worked out beforehand."""
 
     __slots__ = (
-        "actions", "body", "express", "input", "known_queries", "literals", "method", "operation", "prefix", "service",
+        "actions", "body", "express", "headers", "input", "known_queries", "literals", "method", "operation", "prefix", "service",
         "unsigned", "uri", "when",
     )  # fmt: skip
 
@@ -31,7 +31,14 @@ class Op:
         self.actions = tuple(service.action(action) for action in iam["operations"][name])
         members = service.shapes[self.input]["members"] if self.input else {}
         self.known_queries = frozenset(
-            spec.get("locationName", member) for member, spec in members.items() if spec.get("location") == "querystring"
+            spec.get("locationName", member)
+            for member, spec in members.items()
+            if spec.get("location") == "querystring"
+        )
+        self.headers = frozenset(
+            spec.get("locationName", member).lower()
+            for member, spec in members.items()
+            if spec.get("location") == "header"
         )
         literals = (piece.partition("=") for piece in self.uri.partition("?")[2].split("&") if piece)
         self.literals = {key: value for key, _, value in literals}

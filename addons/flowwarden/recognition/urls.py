@@ -56,6 +56,8 @@ def check_path(path: str, protocol: str, s3: bool) -> None:
     """
     if not s3 and "//" in path:
         raise refusal("request", protocol, "The path has an empty segment")
+    if not s3 and ";" in path:
+        raise refusal("request", protocol, "The path has a parameter after a semicolon, which some servers cut off")
     if _DOTS.search(path):
         raise refusal("request", protocol, "The path has a dot segment")
     text = path

@@ -166,7 +166,7 @@ def _structure(value: Any, shape: Shape, shapes: Shapes, where: str, depth: int)
 def _scalar(value: Any, kind: str, where: str) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind in {"integer", "long"}:
-        _expect(number and float(value).is_integer(), where, "a whole number")
+        _expect(number and (isinstance(value, int) or value.is_integer()), where, "a whole number")
         return int(value)
     if kind in {"float", "double"}:
         _expect(number, where, "a number")

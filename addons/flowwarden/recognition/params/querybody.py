@@ -24,18 +24,14 @@ _SIGNATURE = {
 
 def read(form: Mapping[str, str], reference: str | None, shapes: Shapes, ec2: bool) -> dict[str, Any]:
     """A decoded form as parameters. Keys that the model does not know stay as they are."""
-    if reference is None:
-        members: dict[str, Any] = {}
-        names: dict[str, tuple[str, str, Shape]] = {}
-    else:
-        members = shape_of(reference, shapes)["members"]
-        names = _names(members, shapes, ec2)
+    reader = _Reader(shapes, ec2)
+    names = reader.names(reference) if reference is not None else {}
     lowered = {name.lower() for name in names}
     found: dict[str, Any] = {}
     for key, node in _tree(form).items():
         known = names.get(key)
         if known:
-            found[known[0]] = _value(node, known[1], known[2], shapes, ec2, known[0], 0)
+            found[known[0]] = reader.value(node, known[1], known[0])
         elif key not in _OWN and key not in _SIGNATURE:
             if key.lower() in lowered or key.lower() in {"action", "version"}:
                 raise Malformed("A parameter's name differs from the model's in case only")
@@ -63,87 +59,85 @@ def _tree(form: Mapping[str, str]) -> Node:
     return root
 
 
-def _names(members: Shape, shapes: Shapes, ec2: bool) -> dict[str, tuple[str, str, Shape]]:
-    """Name in the form → (member, shape, member's own traits)."""
-    names = {}
-    for member, spec in members.items():
-        name = _query_name(member, spec, ec2)
-        shape = shape_of(spec["shape"], shapes)
-        if not ec2 and shape["type"] == "list" and (shape.get("flattened") or spec.get("flattened")):
-            name = shape["member"].get("locationName") or name
-        names[name] = (member, spec["shape"], spec)
-    return names
+class _Reader:
+    """Reads nodes of the tree by the service's shapes. A name's length bounds the depth."""
 
+    def __init__(self, shapes: Shapes, ec2: bool) -> None:
+        self._shapes = shapes
+        self._ec2 = ec2
 
-def _query_name(member: str, spec: Shape, ec2: bool) -> str:
-    if ec2:
-        if "queryName" in spec:
-            return str(spec["queryName"])
+    def names(self, reference: str) -> dict[str, tuple[str, Shape]]:
+        """A structure's names in the form → (member, the member's own traits)."""
+        shape = shape_of(reference, self._shapes)
+        names: dict[str, tuple[str, Shape]] | None = shape.get("\x00form")
+        if names is None:
+            names = shape["\x00form"] = {
+                self._name(member, spec): (member, spec) for member, spec in shape["members"].items()
+            }
+        return names
+
+    def _name(self, member: str, spec: Shape) -> str:
         name = str(spec.get("locationName", ""))
-        return name[0].upper() + name[1:] if name else member
-    return str(spec.get("locationName", member))
+        if self._ec2:
+            return str(spec.get("queryName") or (name[0].upper() + name[1:] if name else member))
+        shape = shape_of(spec["shape"], self._shapes)
+        if shape["type"] == "list" and self._flat(shape, spec):
+            name = shape["member"].get("locationName") or name
+        return name or member
 
+    @staticmethod
+    def _flat(shape: Shape, traits: Shape) -> bool:
+        return bool(shape.get("flattened") or traits.get("flattened"))
 
-def _value(node: Any, reference: str, traits: Shape, shapes: Shapes, ec2: bool, where: str, depth: int) -> Any:
-    shape = shape_of(reference, shapes)
-    kind = shape["type"]
-    if depth > DEPTH:
-        raise Malformed("The form is nested too deeply")
-    if kind == "structure":
-        return _structure(node, shape, shapes, ec2, where, depth)
-    if kind == "list":
-        return _list(node, shape, traits, shapes, ec2, where, depth)
-    if kind == "map":
-        return _map(node, shape, traits, shapes, ec2, where, depth)
-    if isinstance(node, dict):
-        raise Malformed(f"{where} has to be one value")
-    return from_text(node, kind, where)
+    def value(self, node: Any, traits: Shape, where: str) -> Any:
+        """One node as the shape that `traits` refer to."""
+        shape = shape_of(traits["shape"], self._shapes)
+        kind = shape["type"]
+        if kind == "structure":
+            return self._structure(node, traits["shape"], where)
+        if kind == "list":
+            return self._list(node, shape, traits, where)
+        if kind == "map":
+            return self._map(node, shape, traits, where)
+        if isinstance(node, dict):
+            raise Malformed(f"{where} has to be one value")
+        return from_text(node, kind, where)
 
+    def _structure(self, node: Any, reference: str, where: str) -> dict[str, Any]:
+        if node == "":
+            return {}
+        if not isinstance(node, dict):
+            raise Malformed(f"{where} has to be a structure")
+        names = self.names(reference)
+        found = {}
+        for key, below in node.items():
+            if key not in names:
+                raise Malformed(f"{where} has a member that the model does not know")
+            member, traits = names[key]
+            found[member] = self.value(below, traits, f"{where}.{member}")
+        return found
 
-def _structure(node: Any, shape: Shape, shapes: Shapes, ec2: bool, where: str, depth: int) -> dict[str, Any]:
-    if node == "":
-        return {}
-    if not isinstance(node, dict):
-        raise Malformed(f"{where} has to be a structure")
-    names = _names(shape["members"], shapes, ec2)
-    found = {}
-    for key, below in node.items():
-        if key not in names:
-            raise Malformed(f"{where} has a member that the model does not know")
-        member, reference, traits = names[key]
-        found[member] = _value(below, reference, traits, shapes, ec2, f"{where}.{member}", depth + 1)
-    return found
+    def _list(self, node: Any, shape: Shape, traits: Shape, where: str) -> list[Any]:
+        if node == "":
+            return []
+        inner = shape["member"]
+        if not self._ec2 and not self._flat(shape, traits):
+            node = _only(node, inner.get("locationName", "member"), where)
+        return [self.value(item, inner, where) for item in _numbered(node, where)]
 
-
-def _list(node: Any, shape: Shape, traits: Shape, shapes: Shapes, ec2: bool, where: str, depth: int) -> list[Any]:
-    if node == "":
-        return []
-    inner = shape["member"]
-    if not ec2 and not (shape.get("flattened") or traits.get("flattened")):
-        node = _only(node, inner.get("locationName", "member"), where)
-    return [_value(item, inner["shape"], inner, shapes, ec2, where, depth + 1) for item in _numbered(node, where)]
-
-
-def _map(node: Any, shape: Shape, traits: Shape, shapes: Shapes, ec2: bool, where: str, depth: int) -> dict[str, Any]:
-    if node == "":
-        return {}
-    if not (shape.get("flattened") or traits.get("flattened")):
-        node = _only(node, "entry", where)
-    key_name = shape["key"].get("locationName", "key")
-    value_name = shape["value"].get("locationName", "value")
-    found: dict[str, Any] = {}
-    for entry in _numbered(node, where):
-        if (
-            not isinstance(entry, dict)
-            or not set(entry) <= {key_name, value_name}
-            or not isinstance(entry.get(key_name), str)
-        ):
-            raise Malformed(f"{where} has an entry that is not a key with a value")
-        if entry[key_name] in found:
-            raise Malformed(f"{where} has a key twice")
-        item = entry.get(value_name, "")
-        found[entry[key_name]] = _value(item, shape["value"]["shape"], shape["value"], shapes, ec2, where, depth + 1)
-    return found
+    def _map(self, node: Any, shape: Shape, traits: Shape, where: str) -> dict[str, Any]:
+        if node == "":
+            return {}
+        if not self._flat(shape, traits):
+            node = _only(node, "entry", where)
+        key_name, value_name = shape["key"].get("locationName", "key"), shape["value"].get("locationName", "value")
+        found: dict[str, Any] = {}
+        for entry in _numbered(node, where):
+            key = entry.get(key_name) if isinstance(entry, dict) and set(entry) <= {key_name, value_name} else None
+            if not isinstance(key, str) or key in found:
+                raise Malformed(f"{where} has an entry that is not one key with one value")
+            found[key] = self.value(entry.get(value_name, ""), shape["value"], where)
+        return found
 
 
 def _only(node: Any, name: str, where: str) -> Any:

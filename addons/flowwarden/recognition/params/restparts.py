@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from . import jsonbody, xmlbody
@@ -18,42 +19,48 @@ Query = Mapping[str, list[str]]
 Fields = Mapping[str, list[str]]
 
 
-def read(
-    reference: str, shapes: Shapes, labels: Mapping[str, str], query: Query, fields: Fields, body: bytes | None, xml: bool,
-    known_queries: frozenset[str] = frozenset(),
-) -> dict[str, Any]:  # fmt: skip
-    """All parameters of one request; a streaming payload is left out, and so is the body where `body` is None."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a request that carry parameters. `body` None: not read. `known` are the query names of the model."""
+
+    labels: Mapping[str, str]
+    query: Query
+    fields: Fields
+    body: bytes | None
+    known: frozenset[str] = frozenset()
+
+
+def read(reference: str, shapes: Shapes, parts: Parts, xml: bool) -> dict[str, Any]:
+    """All parameters of one request; a streaming payload is left out, and so is a body that was not read."""
     shape = shapes[reference]
     found: dict[str, Any] = {}
     for member, spec in shape["members"].items():
         where = spec.get("location")
         if where == "uri":
             name = spec.get("locationName", member)
-            if name in labels:
-                found[member] = from_text(labels[name], shape_of(spec["shape"], shapes)["type"], member)
+            if name in parts.labels:
+                found[member] = from_text(parts.labels[name], shape_of(spec["shape"], shapes)["type"], member)
         elif where == "querystring":
-            _query(member, spec, shapes, query, found, known_queries)
+            _query(member, spec, shapes, parts, found)
         elif where == "header":
-            _header(member, spec, shapes, fields, found)
+            _header(member, spec, shapes, parts.fields, found)
         elif where == "headers":
-            _headers(member, spec, fields, found)
-    if body is not None:
-        _payload(reference, shapes, body, xml, found)
+            _headers(member, spec, parts.fields, found)
+    if parts.body is not None:
+        _payload(reference, shapes, parts.body, xml, found)
     return found
 
 
-def _query(
-    member: str, spec: Shape, shapes: Shapes, query: Query, found: dict[str, Any], known: frozenset[str]
-) -> None:
+def _query(member: str, spec: Shape, shapes: Shapes, parts: Parts, found: dict[str, Any]) -> None:
     name = spec.get("locationName", member)
     shape = shape_of(spec["shape"], shapes)
     if shape["type"] == "map":
-        rest = {key: values for key, values in query.items() if key not in known}
+        rest = {key: values for key, values in parts.query.items() if key not in parts.known}
         if rest:
             listed = shape_of(shape["value"]["shape"], shapes)["type"] == "list"
             found[member] = {key: list(values) if listed else values[0] for key, values in rest.items()}
-    elif name in query:
-        values = query[name]
+    elif name in parts.query:
+        values = parts.query[name]
         if shape["type"] == "list":
             kind = shape_of(shape["member"]["shape"], shapes)["type"]
             found[member] = [from_text(value, kind, member) for value in values]

@@ -37,7 +37,7 @@ def parse(body: bytes) -> Element:
     def text(data: str) -> None:
         stack[-1].text += data
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object) -> int:
         raise Malformed("The body has a document type or an entity")
 
     parser = expat.ParserCreate("utf-8")
@@ -54,44 +54,82 @@ def parse(body: bytes) -> Element:
     return top.children[0]
 
 
-def read(element: Element, reference: str, shapes: Shapes, where: str = "", depth: int = 0) -> Any:
+def read(element: Element, reference: str, shapes: Shapes, where: str = "") -> Any:
     """An element as the shape says; Malformed for members that the model does not know."""
-    shape = shape_of(reference, shapes)
-    kind = shape["type"]
-    if depth > DEPTH:
-        raise Malformed("The body is nested too deeply")
-    if kind == "structure":
-        return structure(element, shape, shapes, where, depth)
-    if kind == "list":
-        return _list(element, shape, shapes, where, depth)
-    if kind == "map":
-        return _map(element.children, shape, shapes, where, depth, "entry")
-    if element.children:
-        raise Malformed(f"{where} has to be one value")
-    text = element.text if kind == "string" else element.text.strip()
-    return from_text(text, kind, where)
+    return _Reader(shapes).value(element, reference, where)
 
 
-def structure(element: Element, shape: Shape, shapes: Shapes, where: str, depth: int) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    names: dict[str, tuple[str, Shape]] = {}
-    for member, spec in shape["members"].items():
-        if "location" in spec:
-            continue
-        inner = shape_of(spec["shape"], shapes)
-        name = spec.get("locationName", member)
-        if spec.get("xmlAttribute"):
-            _attribute(element, name, member, found)
-            continue
-        if inner["type"] == "list" and (inner.get("flattened") or spec.get("flattened")):
-            name = spec.get("locationName") or inner["member"].get("locationName") or member
-        names[name] = (member, spec)
-    for child in element.children:
-        if child.name not in names:
-            raise Malformed(f"{where or 'The body'} has an element that the model does not know")
-        member, spec = names[child.name]
-        _member(child, member, spec, shapes, found, f"{where}.{member}" if where else member, depth)
-    return found
+class _Reader:
+    """Reads elements by the service's shapes. `parse` has bounded the depth."""
+
+    def __init__(self, shapes: Shapes) -> None:
+        self._shapes = shapes
+
+    def value(self, element: Element, reference: str, where: str) -> Any:
+        """One element as the shape says."""
+        shape = shape_of(reference, self._shapes)
+        kind = shape["type"]
+        if kind == "structure":
+            return self._structure(element, shape, where)
+        if kind == "list":
+            return self._list(element, shape, where)
+        if kind == "map":
+            return self._map(element.children, shape, "entry", where)
+        if element.children:
+            raise Malformed(f"{where} has to be one value")
+        return from_text(element.text if kind == "string" else element.text.strip(), kind, where)
+
+    def _structure(self, element: Element, shape: Shape, where: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        names: dict[str, tuple[str, Shape]] = {}
+        for member, spec in shape["members"].items():
+            if "location" in spec:
+                continue
+            if spec.get("xmlAttribute"):
+                _attribute(element, spec["locationName"], member, found)
+            else:
+                names[self._name(member, spec)] = (member, spec)
+        for child in element.children:
+            if child.name not in names:
+                raise Malformed(f"{where or 'The body'} has an element that the model does not know")
+            member, spec = names[child.name]
+            self._member(child, member, spec, found)
+        return found
+
+    def _name(self, member: str, spec: Shape) -> str:
+        inner = shape_of(spec["shape"], self._shapes)
+        flat = inner["type"] == "list" and (inner.get("flattened") or spec.get("flattened"))
+        return str(spec.get("locationName") or (flat and inner["member"].get("locationName")) or member)
+
+    def _member(self, child: Element, member: str, spec: Shape, found: dict[str, Any]) -> None:
+        inner = shape_of(spec["shape"], self._shapes)
+        flat = inner.get("flattened") or spec.get("flattened")
+        if flat and inner["type"] == "list":
+            found.setdefault(member, []).append(self.value(child, inner["member"]["shape"], member))
+        elif flat and inner["type"] == "map":
+            found.setdefault(member, {}).update(self._map([child], inner, child.name, member))
+        elif member in found:
+            raise Malformed(f"{member} is there twice")
+        else:
+            found[member] = self.value(child, spec["shape"], member)
+
+    def _list(self, element: Element, shape: Shape, where: str) -> list[Any]:
+        inner = shape["member"]
+        name = inner.get("locationName", "member")
+        if any(child.name != name for child in element.children):
+            raise Malformed(f"{where} has to be a list of {name}")
+        return [self.value(child, inner["shape"], where) for child in element.children]
+
+    def _map(self, entries: list[Element], shape: Shape, name: str, where: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for entry in entries:
+            parts = {child.name: child for child in entry.children}
+            key = parts.get(shape["key"].get("locationName", "key"))
+            value = parts.get(shape["value"].get("locationName", "value"))
+            if entry.name != name or key is None or value is None or len(entry.children) != 2 or key.text in found:
+                raise Malformed(f"{where} has an entry that is not one key with one value")
+            found[key.text] = self.value(value, shape["value"]["shape"], where)
+        return found
 
 
 def _attribute(element: Element, name: str, member: str, found: dict[str, Any]) -> None:
@@ -99,38 +137,3 @@ def _attribute(element: Element, name: str, member: str, found: dict[str, Any]) 
     values = [value for key, value in element.attributes.items() if key.rpartition(":")[2] == local]
     if values:
         found[member] = values[0]
-
-
-def _member(
-    child: Element, member: str, spec: Shape, shapes: Shapes, found: dict[str, Any], where: str, depth: int
-) -> None:
-    inner = shape_of(spec["shape"], shapes)
-    flat = inner.get("flattened") or spec.get("flattened")
-    if flat and inner["type"] == "list":
-        found.setdefault(member, []).append(read(child, inner["member"]["shape"], shapes, where, depth + 1))
-    elif flat and inner["type"] == "map":
-        found.setdefault(member, {}).update(_map([child], inner, shapes, where, depth, child.name))
-    elif member in found:
-        raise Malformed(f"{where} is there twice")
-    else:
-        found[member] = read(child, spec["shape"], shapes, where, depth + 1)
-
-
-def _list(element: Element, shape: Shape, shapes: Shapes, where: str, depth: int) -> list[Any]:
-    inner = shape["member"]
-    name = inner.get("locationName", "member")
-    if any(child.name != name for child in element.children):
-        raise Malformed(f"{where} has to be a list of {name}")
-    return [read(child, inner["shape"], shapes, where, depth + 1) for child in element.children]
-
-
-def _map(entries: list[Element], shape: Shape, shapes: Shapes, where: str, depth: int, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for entry in entries:
-        parts = {child.name: child for child in entry.children}
-        key = parts.get(shape["key"].get("locationName", "key"))
-        value = parts.get(shape["value"].get("locationName", "value"))
-        if entry.name != name or key is None or value is None or len(entry.children) != 2 or key.text in found:
-            raise Malformed(f"{where} has an entry that is not one key with one value")
-        found[key.text] = read(value, shape["value"]["shape"], shapes, where, depth + 1)
-    return found
