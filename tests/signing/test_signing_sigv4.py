@@ -231,6 +231,8 @@ def test_any_path_and_query(segments, query, s3, crt):
     def encoded(text):
         return quote(text.encode("utf-8", "surrogatepass"), safe="~")
 
+    if s3:  # S3 takes %2F for a slash, the SDKs never send it: see test_spellings_of_other_signers
+        segments = [segment.replace("/", "") for segment in segments]
     path = "/" + "/".join(map(encoded, segments))
     pairs = "&".join(f"{encoded(n)}={encoded(v)}" for n, v in query if not n.lower().startswith("x-amz"))
     url = f"https://host.example.com{path}" + (f"?{pairs}" if pairs else "")
