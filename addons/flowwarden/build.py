@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -86,7 +87,9 @@ def services(opts: moptions.Options) -> Services:
             record=recorder.note,
         )
         operators.attach()
-        vault = Vault(lending, sandbox_url=box.url if box else None, note=lambda kind, record: _note_lease(recorder, kind, record))
+        vault = Vault(
+            lending, sandbox_url=box.url if box else None, note=lambda kind, record: _note_lease(recorder, kind, record)
+        )
         sessions.on_ended(lambda session, _reason: vault.forget(session.id))
     except BaseException:
         recorder.close_now()
@@ -204,6 +207,9 @@ async def _announce(
     host, port = server.listen_addrs()[0][:2]
     made.operators.proxy_url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104
     master.freeze()
+    gc.collect()
+    gc.freeze()  # models, rules and patterns live as long as the process: no collection need look at them again
+    gc.set_threshold(50_000, 20, 50)
     announce(f"flowwarden {__version__} listens on {host}:{port}, operators on {opts.warden_admin_listen}")
     if web:
         announce(f"flows: {master.web_url}")  # type: ignore[union-attr]

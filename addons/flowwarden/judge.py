@@ -17,18 +17,21 @@ class Judge(Station):
     def judge(self, flow: http.HTTPFlow, owner: Access) -> Awaitable[None] | None:
         raise NotImplementedError
 
-    async def requestheaders(self, flow: http.HTTPFlow) -> None:
+    def requestheaders(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         owner = access.of(flow)
-        if owner.body == "stream" and not owner.internal:
-            await self._pass(flow, owner)
+        return self._pass(flow, owner) if owner.body == "stream" and not owner.internal else None
 
-    async def request(self, flow: http.HTTPFlow) -> None:
+    def request(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         owner = access.of(flow)
-        if owner.body != "stream" and not owner.internal:
-            await self._pass(flow, owner)
+        return self._pass(flow, owner) if owner.body != "stream" and not owner.internal else None
 
-    async def _pass(self, flow: http.HTTPFlow, owner: Access) -> None:
+    def _pass(self, flow: http.HTTPFlow, owner: Access) -> Awaitable[None] | None:
         made = self.judge(flow, owner)
         if made is not None:
-            await made
+            return self._pass_after(flow, made)
+        proof.let_pass(flow, self.name)
+        return None
+
+    async def _pass_after(self, flow: http.HTTPFlow, made: Awaitable[None]) -> None:
+        await made
         proof.let_pass(flow, self.name)

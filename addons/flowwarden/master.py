@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from mitmproxy import addonmanager, exceptions, hooks
+from mitmproxy import flow as mflow
 from mitmproxy import options as moptions
 from mitmproxy.addons import (
     core,
@@ -39,14 +40,26 @@ class TableAddonManager(addonmanager.AddonManager):
     def __init__(self, master: Master) -> None:
         super().__init__(master)
         self._table: dict[str, tuple[tuple[object, Callable[..., Any]], ...]] = {}
+        self._updates: bool | None = None
 
     def register(self, addon: object) -> object:
         self._table.clear()
+        self._updates = None
         return super().register(addon)
 
     def remove(self, addon: object) -> None:
         self._table.clear()
+        self._updates = None
         super().remove(addon)
+
+    async def handle_lifecycle(self, event: hooks.Hook) -> None:
+        await self.trigger_event(event)
+        if self._updates is None:
+            self._updates = any(True for addon in self.chain for _ in self._iter_hooks(addon, hooks.UpdateHook([])))
+        if self._updates:  # only the web view listens
+            message = event.args()[0]
+            if isinstance(message, mflow.Flow):
+                await self.trigger_event(hooks.UpdateHook([message]))
 
     async def trigger_event(self, event: hooks.Hook) -> None:
         hooked = self._table.get(event.name)
@@ -68,7 +81,16 @@ class TableAddonManager(addonmanager.AddonManager):
 
 
 class FrozenOptions(moptions.Options):
-    """The options of a gateway that runs: nothing may open the gate any more."""
+    """The options of a gateway that runs: nothing may open the gate any more, and reading them copies nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        values = self.__dict__.get("_frozen")
+        if values is None:
+            values = self.__dict__["_frozen"] = {key: option.current() for key, option in self._options.items()}
+        try:
+            return values[name]
+        except KeyError:
+            raise AttributeError(f"No such option: {name}") from None
 
     def update_known(self, **kwargs: Any) -> dict[str, Any]:
         raise exceptions.OptionsError(f"options are frozen while the gateway runs: {', '.join(kwargs)}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .credentials.vault import Vault
     from .identity.rules import IdentityRules
     from .identity.tokens import Verifier
+    from .masking.masker import Masker
     from .masking.rules import MaskRules
     from .operators.services import Services as OperatorServices
     from .policy.watch import Rules
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from .recording.indexer import Indexer
     from .recording.recorder import Recorder
     from .sessions.store import SessionStore
-    from .types import Session
+    from .types import Principal, Session
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,22 @@ class Services:
     clock: Callable[[], float] = time.time
     dialled: dict[str, tuple[str, int]] = field(default_factory=dict)
     mask_key: bytes = b""
+    _maskers: dict[frozenset[str], Masker] = field(default_factory=dict)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)  # calls by decision and outcome
 
     def lending(self, session: Session | None) -> CredentialRule | None:
         """Which real credentials a session gets; None: none."""
         return self.vault.rules.match(session.principal) if session is not None else None
+
+    def masker(self, principal: Principal | None) -> Masker:
+        """The masker for a principal's groups."""
+        groups = principal.groups if principal is not None else frozenset[str]()
+        found = self._maskers.get(groups)
+        if found is None:
+            if len(self._maskers) > 1000:
+                self._maskers.clear()
+            found = self._maskers[groups] = self.masks.for_groups(groups)
+        return found
 
     def note(self, kind: str, record: dict[str, Any]) -> None:
         """Puts a record into the evidence log without waiting."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from mitmproxy import http
@@ -25,14 +26,14 @@ class Approve(Judge):
     def __init__(self, services: Services) -> None:
         self.services = services
 
-    async def judge(self, flow: http.HTTPFlow, owner: Access) -> None:
+    def judge(self, flow: http.HTTPFlow, owner: Access) -> Awaitable[None] | None:
         decision = owner.decision
         assert decision is not None
         if decision.effect == "allow":
-            return
+            return None
         if decision.effect != "approve" or decision.terms is None:
             raise self._refusal("the decision is neither allow nor approve", "AccessDenied", owner)
-        await self._hold(flow, owner, decision)
+        return self._hold(flow, owner, decision)
 
     async def _hold(self, flow: http.HTTPFlow, owner: Access, decision: Decision) -> None:
         call, request, session, terms = owner.call, owner.request, owner.session, decision.terms
@@ -100,7 +101,7 @@ class Approve(Judge):
 
 def summarise(owner: Access, call: Call, request: Request, decision: Decision, services: Services) -> dict[str, Any]:
     """What approvers see of a call: masked as a recording would be."""
-    masker = services.masks.for_groups(owner.principal.groups if owner.principal else frozenset())
+    masker = services.masker(owner.principal)
     masked = masker.mask_request_for_recording(call, request.headers, request.body or b"")
     return {
         "operation": str(call.operation),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from ..errors import Refusal
 
@@ -17,6 +18,7 @@ def refuse(why: str) -> Refusal:
     return Refusal(why, status=403, code="AccessDenied", station="connect")
 
 
+@lru_cache(maxsize=4096)
 def host_name(text: str) -> str:
     """A DNS host name in lower case without its trailing dot (RFC 1123, underscores too); Refusal for all else.
 

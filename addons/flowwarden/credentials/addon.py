@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from mitmproxy import http
@@ -10,7 +11,7 @@ from .. import access, proof
 from ..access import Access
 from ..guard import Station
 from ..judge import Judge
-from ..types import Credentials, Phantom
+from ..types import Credentials, Phantom, Session
 from . import swap
 
 if TYPE_CHECKING:
@@ -25,17 +26,21 @@ class Lend(Judge):
     def __init__(self, services: Services) -> None:
         self.services = services
 
-    async def judge(self, flow: http.HTTPFlow, owner: Access) -> None:
+    def judge(self, flow: http.HTTPFlow, owner: Access) -> Awaitable[None] | None:
         call, decision, auth = owner.call, owner.decision, owner.auth
         assert call is not None and decision is not None
         if auth is None or owner.session is None or not (call.aws or decision.sign):
-            return
+            return None
         vault = self.services.vault
         derived = vault.by_key(auth.access_key_id)
         if derived is not None and derived[0] == owner.session.id:
             owner.lease = derived[2]
-            return
-        owner.lease = vault.current(owner.session.id) or await vault.lease(owner.session)
+            return None
+        owner.lease = vault.current(owner.session.id)
+        return None if owner.lease is not None else self._wait(owner, owner.session)
+
+    async def _wait(self, owner: Access, session: Session) -> None:
+        owner.lease = await self.services.vault.lease(session)
 
 
 class Swap(Station):

@@ -102,7 +102,7 @@ class Mask(Station):
         owner.notes.extend(masked.notes)
 
     def _masker(self, owner: Access) -> Masker:
-        return self.services.masks.for_groups(owner.principal.groups if owner.principal else frozenset())
+        return self.services.masker(owner.principal)
 
     def _key(self, owner: Access) -> bytes:
         return self.services.session_key(owner.session.id if owner.session else "")

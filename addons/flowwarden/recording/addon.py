@@ -150,7 +150,9 @@ def about(owner: Access, services: Services) -> records.About:
         body_sha256=body_sha256,
         approval=owner.approval_id,
         lease=lease.credentials.access_key_id if lease is not None else "",
-        source_identity=names.session_name(owner.principal.subject) if lease is not None and owner.principal is not None else "",
+        source_identity=names.session_name(owner.principal.subject)
+        if lease is not None and owner.principal is not None
+        else "",
     )
 
 
@@ -178,7 +180,7 @@ def _verb(owner: Access) -> str:
 
 
 def _masker(owner: Access, services: Services) -> Masker:
-    return services.masks.for_groups(owner.principal.groups if owner.principal is not None else frozenset())
+    return services.masker(owner.principal)
 
 
 def _request_id(response: http.Response | None) -> str:

@@ -1,0 +1,131 @@
+"""The whole gate beside a bare mitmdump: same client, same server, same call, in one run."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+from load import HOST, Measured, drive, free_port, signed_call, start_server, wait_for_port
+
+BIN = Path(sys.executable).parent
+SHIPPED = Path(__file__).parents[1] / "rules"
+
+
+def token(folder: Path) -> str:
+    """A local issuer's key file, and a token of it."""
+    key = rsa.generate_private_key(65537, 2048)
+    public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key()))
+    (folder / "jwks.json").write_text(json.dumps({"keys": [{**public, "kid": "bench", "use": "sig", "alg": "RS256"}]}))
+    now = int(time.time())
+    claims = {
+        "iss": "https://bench.example.com",
+        "aud": "flowwarden",
+        "sub": "bench",
+        "groups": ["developers"],
+        "iat": now,
+        "exp": now + 3600,
+    }
+    return jwt.encode(claims, key, "RS256", {"kid": "bench"})
+
+
+def gateway(stack: ExitStack, folder: Path, upstream: int, trusted: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """`flowwarden run` with the shipped rules, every station on, and the server as its sandbox."""
+    port, admin = free_port(), free_port()
+    rules = folder / "rules"
+    shutil.copytree(SHIPPED, rules)
+    shutil.copy(folder / "jwks.json", rules / "jwks.json")
+    (rules / "identity.yaml").write_text(
+        "issuers:\n  - {issuer: 'https://bench.example.com', audience: flowwarden, jwks: jwks.json}\n"
+        "credentials:\n  - {groups: [developers], assume_role: 'arn:aws:iam::123456789012:role/bench', accounts: ['123456789012'], duration: 15m}\n"
+    )
+    (folder / "mitm.conf").write_text(
+        f"listen_host: 127.0.0.1\nlisten_port: {port}\nwarden_admin_listen: 127.0.0.1:{admin}\n"
+        f"warden_sandbox: https://localhost:{upstream}\nssl_verify_upstream_trusted_ca: {trusted}\n"
+    )
+    process = subprocess.Popen(
+        [str(BIN / "flowwarden"), "run", "--conf", str(folder / "mitm.conf")],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "AWS_CA_BUNDLE": str(trusted)},
+    )
+    stack.callback(_stop, process)
+    wait_for_port(admin)
+    wait_for_port(port)
+    return process, port
+
+
+def bare(stack: ExitStack, folder: Path, trusted: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], int]:
+    port = free_port()
+    process = subprocess.Popen(
+        [str(BIN / "mitmdump"), "-q", "--listen-host", "127.0.0.1", "-p", str(port), "--set", f"confdir={folder / 'bare'}",
+         "--set", f"ssl_verify_upstream_trusted_ca={trusted}", *arguments],
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    stack.callback(_stop, process)
+    wait_for_port(port)
+    return process, port
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    process.wait(30)
+
+
+def measure(rounds: int = 3, requests: int = 4000) -> dict[str, Measured]:
+    """Gate, bare mitmdump and mitmdump -w, in turns; the median round of each by CPU."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="flowwarden-bench-")))
+        server, upstream, trusted = start_server(folder)
+        stack.callback(server.terminate)
+        bearer = token(folder)
+        gate, port = gateway(stack, folder, upstream, trusted)
+        plain, plain_port = bare(stack, folder, trusted)
+        saving, saving_port = bare(stack, folder, trusted, "-w", str(folder / "bare.mitm"))
+        bare_ca = folder / "bare" / "mitmproxy-ca-cert.pem"
+        started = _session(port, bearer)
+        credential = base64.b64encode(f"flowwarden:{started['handle']}".encode()).decode()
+        found: dict[str, list[Measured]] = {"gate": [], "mitmdump": [], "mitmdump -w": []}
+        for _ in range(rounds):
+            keys = started["credentials"]
+            call = signed_call(keys["AccessKeyId"], keys["SecretAccessKey"], keys.get("SessionToken", ""))
+            ca = folder / "state" / "ca" / "mitmproxy-ca-cert.pem"
+            found["gate"].append(drive(gate.pid, port, f"{HOST}:443", HOST, credential, ca, call, requests=requests))
+            target = f"localhost:{upstream}"
+            found["mitmdump"].append(
+                drive(plain.pid, plain_port, target, "localhost", "", bare_ca, call, requests=requests)
+            )
+            found["mitmdump -w"].append(
+                drive(saving.pid, saving_port, target, "localhost", "", bare_ca, call, requests=requests)
+            )
+        return {name: sorted(runs, key=lambda run: run.cpu)[len(runs) // 2] for name, runs in found.items()}
+
+
+def _session(port: int, bearer: str) -> dict[str, object]:
+    import urllib.request
+
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": f"http://127.0.0.1:{port}"}))
+    request = urllib.request.Request(
+        "http://flowwarden.internal/session", method="POST", headers={"Authorization": f"Bearer {bearer}"}
+    )
+    with opener.open(request, timeout=30) as answer:
+        return dict(json.load(answer))
+
+
+if __name__ == "__main__":
+    for name, run in measure(int(os.environ.get("ROUNDS", "3")), int(os.environ.get("REQUESTS", "4000"))).items():
+        print(
+            f"{name:12} {run.cpu:7.0f} µs CPU  {run.rate:6.0f}/s  p50 {run.p50:.2f} ms  p99 {run.p99:.2f} ms",
+            datetime.date.today(),
+        )
