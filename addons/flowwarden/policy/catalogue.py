@@ -91,6 +91,9 @@ def meant(pattern: str) -> str:
     """`Did you mean iam:DeleteUser?` for a pattern that matches nothing, or why nothing is close."""
     service, _, name = pattern.lower().partition(":")
     if service not in services():
+        having = sorted(each for each in services() if name in actions(each))
+        if close := difflib.get_close_matches(service, having, n=1, cutoff=0.5):
+            return f"No service has the prefix {service!r}. Did you mean {close[0]}:{actions(close[0])[name]}?"
         close = difflib.get_close_matches(service, services(), n=1)
         return f"No service has the prefix {service!r}." + (f" Did you mean {close[0]}:…?" if close else "")
     known = actions(service)

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
+from ..errors import Refusal
 from ..types import Call, Decision, Operation, Principal, Request
 from ..yamlfile import Section
 from . import catalogue
 from .rule import plain
 from .ruleset import RuleSet
 
+if TYPE_CHECKING:
+    from ..recognition.recogniser import Recogniser
+
 ISSUER = "https://example.invalid"
+ACCOUNT = "123456789012"
+"""The account that ARNs of a written-out request are filled with."""
+
 _EFFECTS = ("allow", "deny", "approve")
 
 
@@ -26,7 +35,7 @@ class Example:
     expect: str
     rules: frozenset[str]
     principal: Principal | None
-    call: Call
+    call: Call | None  # None: to be recognised from the request
     request: Request
     now: datetime | None
 
@@ -75,24 +84,18 @@ def _call(section: Section) -> Call:
 
 def read(section: Section) -> Example:
     """One example; RuleError if it is not one."""
-    if "call" in section:
-        call = _call(section)
-        title = ", ".join(section.texts("call"))
+    request = _request(section)
+    if "request" in section:
+        call, title = None, f"{request.method} {request.host}{request.target}"
+    elif "call" in section:
+        call, title = _call(section), ", ".join(section.texts("call"))
     else:
-        call = Call(aws=False)
-        title = f"{section.text('method', 'GET')} {section.text('host')}{section.text('path', '/')}"
+        call, title = Call(aws=False), f"{request.method} {request.host}{request.target}"
     who = Principal(
         issuer=section.text("issuer", ISSUER),
         subject=section.text("principal", "example"),
         agent=section.text("agent", ""),
         groups=frozenset(section.texts("groups", ())),
-    )
-    request = Request(
-        method=section.text("method", "POST" if "call" in section else "GET"),
-        scheme="https",
-        host=section.text("host", ""),
-        port=443,
-        target=section.text("path", "/"),
     )
     found = Example(
         file=section.file,
@@ -109,6 +112,34 @@ def read(section: Section) -> Example:
     return found
 
 
+def _request(section: Section) -> Request:
+    """The request that is written out, or one with the host, method and path that stand beside a call."""
+    if "request" not in section:
+        return Request(
+            method=section.text("method", "POST" if "call" in section else "GET"),
+            scheme="https",
+            host=section.text("host", "") if "call" in section else section.text("host"),
+            port=443,
+            target=section.text("path", "/"),
+        )
+    inner = section.section("request")
+    try:
+        url = urlsplit(inner.text("url"))
+        host, port = url.hostname or "", url.port or (80 if url.scheme == "http" else 443)
+    except ValueError as error:
+        raise inner.error(f"not a URL: {error}", "url") from None
+    if url.scheme not in ("http", "https") or not host:
+        raise inner.error("'url' has to be a full URL such as https://sts.amazonaws.com/", "url")
+    body = inner.text("body", "").encode()
+    fields = inner.section("headers", None)
+    headers = [(b"host", host.encode()), (b"content-length", str(len(body)).encode())]
+    headers += [(str(name).encode(), fields.text(str(name)).encode()) for name in list(fields.data)]
+    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    found = Request(inner.text("method", "GET"), url.scheme, host, port, target, tuple(headers), body)
+    inner.finish()
+    return found
+
+
 def _time(section: Section) -> datetime | None:
     if "time" not in section:
         return None
@@ -122,10 +153,22 @@ def _time(section: Section) -> datetime | None:
     return found
 
 
+@cache
+def _recogniser() -> Recogniser:
+    from ..recognition.recogniser import Recogniser
+
+    return Recogniser()
+
+
+def decide(rules: RuleSet, example: Example) -> Decision:
+    """The rules' answer to an example; what the gateway refuses to recognise is a deny by `recognise`."""
+    try:
+        call = example.call or _recogniser().recognise(example.request, ACCOUNT)
+        return rules.decide(example.principal, call, example.request, example.now)
+    except Refusal as refusal:
+        return Decision("deny", ("recognise",), refusal.message, rules.digest)
+
+
 def run(rules: RuleSet) -> list[Result]:
     """Decides every example of a rule set, in the order of the files. RuleError for an example that is not one."""
-    found = []
-    for section in rules.examples:
-        example = read(section)
-        found.append(Result(example, rules.decide(example.principal, example.call, example.request, example.now)))
-    return found
+    return [Result(example, decide(rules, example)) for example in map(read, rules.examples)]
