@@ -336,6 +336,7 @@ def test_unknown_resources_are_granted_one_request_at_a_time(store: Approvals) -
     """Where the resources are not known, a grant for the operation would cover anything: it covers that request."""
     approval = ask(store, terms=OPERATION, resources=["arn:i-1", None])
     store.answer(approval.id, BOB, True)
+    assert approval.terms.scope == store.get(approval.id).terms.scope == "request"
     assert not covers(store, resources=["arn:i-1", None])
     assert store.consume(approval.id)
     assert not store.consume(approval.id)
@@ -428,6 +429,38 @@ async def test_five_hundred_held(store: Approvals) -> None:
     async with asyncio.timeout(10):
         states = [found.state for found in await asyncio.gather(*waiting)]
     assert states.count("withdrawn") == 499
+
+
+async def test_commits_do_not_hold_up_the_loop(store: Approvals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a commit waits for the disk in the store's thread, the loop reads on: other calls pass undisturbed."""
+    asked = ask(store)
+    entered, release = threading.Event(), threading.Event()
+    real = Approvals._refuse_flood
+
+    def slow(self: Approvals, session: str) -> None:
+        entered.set()
+        assert release.wait(20)
+        real(self, session)
+
+    monkeypatch.setattr(Approvals, "_refuse_flood", slow)
+    pending = asyncio.create_task(store.aside(store.ask, "slow", "s1", ALICE, SUMMARY, TERMS))
+    assert await asyncio.to_thread(entered.wait, 10)
+    assert not covers(store)
+    assert store.get(asked.id).state == "open"
+    assert [found.id for found in store.list()] == [asked.id]
+    release.set()
+    assert (await pending).digest == "slow"
+    assert len(store.list()) == 2
+
+
+def test_closed_questions_are_forgotten_after_a_month(store: Approvals, clock: Clock) -> None:
+    closed, kept = ask(store, "1"), ask(store, "2", terms=replace(TERMS, expires=40 * 86400))
+    store.answer(closed.id, BOB, False)
+    clock.now += 30 * 86400 + 1
+    store.expire()
+    assert store.find(closed.id) is None
+    assert store.find(kept.id) is not None
+    assert store._db.rows("SELECT count(*) FROM approval_answers")[0][0] == 0
 
 
 def test_a_flood_of_questions(store: Approvals, monkeypatch: pytest.MonkeyPatch) -> None:

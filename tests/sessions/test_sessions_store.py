@@ -119,7 +119,7 @@ def test_a_row_moved_to_another_session_is_noticed(tmp_path: Path, store: Sessio
 
 def test_synchronous_full(store: SessionStore) -> None:
     """Only FULL survives power loss (2 in https://sqlite.org/pragma.html#pragma_synchronous)."""
-    assert store._db.rows("PRAGMA synchronous")[0][0] == 2
+    assert store._db._conn.execute("PRAGMA synchronous").fetchone()[0] == 2
 
 
 def test_expiry_to_the_second(store: SessionStore, clock: Clock) -> None:

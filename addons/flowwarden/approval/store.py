@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import Refusal
 from ..sessions.ids import short_id
@@ -20,11 +24,9 @@ from .schema import migrations
 from .waiting import Waiters, first
 from .who import refuse_approver, same_person
 
-if TYPE_CHECKING:
-    import asyncio
-
 MAX_OPEN = 1000  # open questions of one session
 MAX_REASON = 2000  # characters
+KEEP = 30 * 24 * 3600.0  # seconds that a closed question stays here; the evidence log has it for good
 _log = logging.getLogger(__name__)
 
 Listener = Callable[[str, Approval, Mapping[str, Any]], None]
@@ -44,6 +46,8 @@ class Approvals:
         self._clock = clock
         self._waiters = Waiters()
         self._listeners: list[Listener] = []
+        self._thread = ThreadPoolExecutor(1, "approvals")
+        self._pruned = 0.0
         self.tokens_of: Callable[[str], Collection[str]] = lambda _session: ()
         self.default_groups: Collection[str] = ()
 
@@ -54,6 +58,13 @@ class Approvals:
 
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
+
+    async def aside[**P, T](self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs one of the methods below in the store's own thread, in order: a commit takes milliseconds on the disk.
+
+        Listeners then hear of it in that thread.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(function, *args, **kwargs))
 
     # ── questions ──
 
@@ -66,6 +77,8 @@ class Approvals:
         rules_digest say what a grant of scope `operation` or `session` covers. Refusal (429) at MAX_OPEN.
         """
         topic, now = records.topic(digest, terms, summary), self._clock()
+        if topic.startswith("request:"):  # also where an operation's resources are not known: that request, once
+            terms = replace(terms, scope="request")
         with self._db.write() as db:
             found = self._db.rows(
                 "SELECT id FROM approvals WHERE session=? AND topic=? AND ((state='open' AND expires>?)"
@@ -287,8 +300,17 @@ class Approvals:
             "SELECT id FROM approvals WHERE (state='open' AND expires<=?) OR (state='approved' AND until<=?)",
             (now, now),
         )
+        if now - self._pruned > 3600:
+            self._prune(now)
         gone = [row["id"] for row in over if self._move(row["id"], ("open", "approved"), "expired", "its time ran out")]
         return tuple(self.get(approval_id) for approval_id in gone)
+
+    def _prune(self, now: float) -> None:
+        self._pruned = now
+        old = "SELECT id FROM approvals WHERE state NOT IN ('open', 'approved') AND asked<?"
+        with self._db.write():
+            self._db.rows(f"DELETE FROM approval_answers WHERE approval IN ({old})", (now - KEEP,))  # noqa: S608 own text
+            self._db.rows(f"DELETE FROM approvals WHERE id IN ({old})", (now - KEEP,))  # noqa: S608 own text
 
     def _move(
         self,
@@ -329,6 +351,7 @@ class Approvals:
         return self.get(approval_id)
 
     def close(self) -> None:
+        self._thread.shutdown()
         self._db.close()
 
     # ── inside ──

@@ -182,7 +182,7 @@ class Events(ApprovalHandler):
 
 
 class AnswerApproval(ApprovalHandler):
-    def post(self, approval_id: str) -> None:
+    async def post(self, approval_id: str) -> None:
         approval = self.one(approval_id)
         body = self.json_body()
         approve, reason = body.get("approve"), body.get("reason", "")
@@ -190,21 +190,23 @@ class AnswerApproval(ApprovalHandler):
             raise Refusal(
                 'the body has to be {"approve": true or false, "reason": text}', status=400, code="ValidationException"
             )
-        self.services.approvals.answer(approval.id, self.who.principal, approve, reason, token_id=self.who.token_id)
+        approvals, who = self.services.approvals, self.who
+        await approvals.aside(approvals.answer, approval.id, who.principal, approve, reason, token_id=who.token_id)
         self.finish(self.told(self.services.approvals.get(approval.id)))
 
 
 class RevokeApproval(ApprovalHandler):
     """Taking back only ever closes: those who could answer may, and administrators."""
 
-    def post(self, approval_id: str) -> None:
+    async def post(self, approval_id: str) -> None:
         approval = self.one(approval_id)
         reason = self.json_body().get("reason", "") if self.request.body else ""
         if not self.services.has_role("admin", self.who.principal) and (why_not := self.why_not(approval)):
             raise Refusal(why_not, status=403, code="AccessDenied")
         if not isinstance(reason, str):
             raise Refusal("'reason' has to be text", status=400, code="ValidationException")
-        self.services.approvals.revoke(approval.id, self.who.principal, reason)
+        approvals = self.services.approvals
+        await approvals.aside(approvals.revoke, approval.id, self.who.principal, reason)
         self.finish(self.told(self.services.approvals.get(approval.id)))
 
 

@@ -17,23 +17,34 @@ BUSY = 5.0  # seconds to wait for another writer
 
 
 class StateDB:
-    """A thread-safe connection to state.db, with its migrations applied."""
+    """A thread-safe pair of connections to state.db, with its migrations applied.
+
+    Reads have a connection of their own: they never wait for another thread's commit to reach the disk.
+    """
 
     def __init__(self, state: Path, migrations: Migrations) -> None:
         self.path = state / "state.db"
-        self.lock = threading.RLock()
+        self._writing = threading.RLock()
+        self._reading = threading.Lock()
+        self._writer = 0  # the thread whose transaction is open; it reads what it wrote
         try:
             private_folder(state)
             private_file(self.path)
-            self._conn = sqlite3.connect(self.path, timeout=BUSY, check_same_thread=False)
-            self._conn.row_factory = sqlite3.Row
+            self._conn = self._connect()
             self._conn.execute("PRAGMA journal_mode=WAL")
             self._conn.execute("PRAGMA synchronous=FULL")  # survives power loss, also under WAL
             self._conn.execute("PRAGMA secure_delete=ON")
             self._db = Database(self._conn, execute_plugins=False)
             migrations.apply(self._db)
+            self._reader = self._connect()
+            self._reader.execute("PRAGMA query_only=ON")
         except (OSError, sqlite3.Error) as error:
             raise self._broken(error) from None
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=BUSY, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        return connection
 
     def _broken(self, error: Exception) -> StoreError:
         return StoreError(f"{self.path} cannot be used: {error}", "Check that the folder is writable and not full.")
@@ -41,9 +52,10 @@ class StateDB:
     @contextlib.contextmanager
     def write(self) -> Iterator[Database]:
         """One transaction, begun as a writer: on disk when the block is left, undone if it raises."""
-        with self.lock:
+        with self._writing:
             try:
                 self._conn.execute("BEGIN IMMEDIATE")
+                self._writer = threading.get_ident()
                 try:
                     yield self._db
                 except BaseException:
@@ -54,16 +66,22 @@ class StateDB:
                 if self._conn.in_transaction:
                     self._conn.rollback()
                 raise self._broken(error) from None
+            finally:
+                self._writer = 0
 
     def rows(self, sql: str, arguments: tuple[object, ...] = ()) -> list[sqlite3.Row]:
-        with self.lock:
-            try:
+        """The rows of a query; within `write()` of the same thread, of any statement."""
+        try:
+            if self._writer == threading.get_ident():
                 return self._conn.execute(sql, arguments).fetchall()
-            except sqlite3.Error as error:
-                raise self._broken(error) from None
+            with self._reading:
+                return self._reader.execute(sql, arguments).fetchall()
+        except sqlite3.Error as error:
+            raise self._broken(error) from None
 
     def close(self) -> None:
-        with self.lock:
+        with self._writing, self._reading:
+            self._reader.close()
             self._conn.close()
 
 
