@@ -20,13 +20,71 @@ _CODE = re.compile(
     rb"^[A-Za-z_$][\w$]*(?:(?:\.|::|->)[A-Za-z_$][\w$]*)+\.?$|^[\w./$-]*\($|^(?:[A-Z]?[a-z]+)+$|^[A-Z_]+$"
 )
 _PATHLIKE = re.compile(rb"^[~.]?(?:/[\w.@+-]+)+/?$")
-_NOT_SECRET_KEY = re.compile(
-    rb"(?i)(?:next|continuation|page|pagination|paging|client|request|idempotency|sync|cancellation|marker|upload|start)"
-    rb"[_-]?(?:request[_-]?)?(?:token|key)['\"\s:=>]*$|"
-    rb"(?:arn|_?id|name|type|length|policy|count|size|hash|url|uri|path|file|age|version|stage|status|state|lastused|"
-    rb"date|time|at|expiry|expires|required|enabled|algorithm|format|field|label|hint|usage)['\"\s:=>]*$|"
-    rb"public[_-]?key['\"\s:=>]*$|tokens['\"\s:=>]*$|arn:aws[a-z-]*:[^\s\"']*$"
+_TOKENS_OF_PAGES = tuple(
+    (kind + between + word).encode()
+    for kind in (
+        *("next", "continuation", "page", "nextpage", "next_page", "pagination", "paging", "client", "request"),
+        *(
+            "clientrequest",
+            "client_request",
+            "idempotency",
+            "sync",
+            "nextsync",
+            "cancellation",
+            "marker",
+            "upload",
+            "start",
+        ),
+    )
+    for between in ("", "_", "-")
+    for word in ("token", "key")
 )
+_NOT_SECRET_KEY = (
+    *(
+        b"arn",
+        b"id",
+        b"ids",
+        b"name",
+        b"names",
+        b"type",
+        b"length",
+        b"policy",
+        b"count",
+        b"size",
+        b"hash",
+        b"url",
+        b"uri",
+    ),
+    *(
+        b"path",
+        b"file",
+        b"age",
+        b"version",
+        b"stage",
+        b"status",
+        b"state",
+        b"lastused",
+        b"date",
+        b"time",
+        b"_at",
+        b"expiry",
+    ),
+    *(b"expires", b"required", b"enabled", b"algorithm", b"format", b"field", b"label", b"hint", b"usage", b"tokens"),
+    *(
+        b"publickey",
+        b"public_key",
+        b"public-key",
+        b"endpoint",
+        b"issuer",
+        b"created",
+        b"modified",
+        b"updated",
+        b"rotation",
+    ),
+    *_TOKENS_OF_PAGES,
+)  # ends of names, in small letters, of values that are no secret
+_NOT_IN_ARN = b" \t\r\n\"'"
+_AFTER_KEY = b"'\"\\ \t\r\n:=>,`"
 
 
 def luhn(_before: bytes, value: bytes) -> bool:
@@ -55,8 +113,14 @@ def ssn(_before: bytes, value: bytes) -> bool:
 
 def secret(before: bytes, value: bytes) -> bool:
     """Whether what stands after `password=` and its like is a secret, and no placeholder, id, code or date."""
-    key = before[-80:]
-    if _NOT_SECRET_KEY.search(key) or _PLACEHOLDER.match(value) or _UUID.match(value) or _TIME.match(value):
+    key = before[-80:].rstrip(_AFTER_KEY)
+    if (
+        key.lower().endswith(_NOT_SECRET_KEY)
+        or _within_arn(key)
+        or _PLACEHOLDER.match(value)
+        or _UUID.match(value)
+        or _TIME.match(value)
+    ):
         return False
     if value.isdigit() or _CODE.match(value) or _PATHLIKE.match(value):
         return False
@@ -69,6 +133,11 @@ def secret(before: bytes, value: bytes) -> bool:
         )
     )
     return kinds >= 2 and entropy(value) >= (2.5 if len(value) < 12 else 2.9)
+
+
+def _within_arn(key: bytes) -> bool:
+    at = key.rfind(b"arn:aws")
+    return at >= 0 and not any(c in _NOT_IN_ARN for c in key[at:])
 
 
 def mixed(_before: bytes, value: bytes) -> bool:

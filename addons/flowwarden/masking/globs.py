@@ -55,7 +55,8 @@ def trigger(globs: Iterable[str]) -> bytes:
     for glob in globs:
         named = [part for part in glob.removeprefix("$.").split(".") if part.strip("*?")]
         if named:
-            words.add("".join('[^"]*' if c == "*" else '[^"]' if c == "?" else re.escape(c) for c in named[-1]))
+            word = max(named, key=len)  # every named segment occurs where the path does; the longest is the rarest
+            words.add("".join('[^"]*' if c == "*" else '[^"]' if c == "?" else re.escape(c) for c in word))
         else:
             words.add('[^"]*')
     joined = "|".join(sorted(words))

@@ -7,7 +7,7 @@ for "could not run", so that every text is searched with a canary behind it: no 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import re2
@@ -31,6 +31,21 @@ def options(memory: int, captures: bool) -> Any:
     made.never_capture = not captures
     made.log_errors = False
     return made
+
+
+def locate(compiled: Any, text: bytes, start: int = 0) -> Iterator[list[tuple[int, int]]]:
+    """The spans (whole match, then groups; (-1, -1) for a group that took no part) of each match of an re2 pattern.
+
+    Like `finditer`, at half its cost: that one makes three Python objects a match.
+    """
+    match, anchor, end = compiled._regexp.Match, re2._Anchor.UNANCHORED, len(text)
+    while start <= end:
+        spans = match(anchor, text, start, end)
+        first, last = spans[0]
+        if first < 0:
+            return
+        yield spans
+        start = last if last > start else start + 1
 
 
 class Searcher:
@@ -79,19 +94,21 @@ class Finder:
         """(match start, match end, span to hide) of every occurrence from `start` on that stands the mask's check."""
         mask = self.mask
         try:
-            for match in self._matches(text, start):
-                begin, end = match.span(self._group)
+            for spans in self._matches(text, start):
+                begin, end = spans[self._group]
                 if begin < 0 or begin == end:
-                    begin, end = match.span()
+                    begin, end = spans[0]
                 if begin < end and passes(mask.check, mask.entropy, text[max(0, begin - 80) : begin], text[begin:end]):
-                    yield match.start(), match.end(), Span(begin, end, mask)
+                    yield spans[0][0], spans[0][1], Span(begin, end, mask)
         except TimeoutError:
             raise refuse("MaskTimeout", f"the pattern of {mask.id!r} takes too long on this answer", mask.id) from None
 
-    def _matches(self, text: bytes, start: int) -> Iterable[Any]:
+    def _matches(self, text: bytes, start: int) -> Iterator[list[tuple[int, int]]]:
         if self._re2 is not None:
-            return self._re2.finditer(text, start)  # type: ignore[no-any-return]
-        return self._regex.finditer(text, start, timeout=_HARDEST)  # type: ignore[no-any-return]
+            yield from locate(self._re2, text, start)
+            return
+        for match in self._regex.finditer(text, start, timeout=_HARDEST):
+            yield [match.span(group) for group in range(self._group + 1)]
 
 
 def catastrophic(pattern: bytes, pump_texts: Sequence[bytes]) -> bool:

@@ -90,8 +90,8 @@ def _holds(mask: Mask, service: str, name: str, actions: tuple[str, ...]) -> boo
 
 
 def _word(path: str) -> str:
-    named = [part for part in path.removeprefix("$.").split(".") if part.strip("*?")]
-    return named[-1] if named else "*"
+    """A segment that occurs wherever the path does: the longest, because it occurs least elsewhere."""
+    return max((part for part in path.removeprefix("$.").split(".") if part.strip("*?")), key=len, default="*")
 
 
 def _finder(words: set[str]) -> Any:

@@ -16,7 +16,7 @@ import re2
 
 from .budget import LAYERS, Budget
 from .model import Keep, Mask, keep_nothing
-from .patterns import Patterns, options
+from .patterns import Patterns, locate, options
 from .replacing import mask_for, mask_of_length
 
 # Triggers of the first pass: what has to be unwrapped before it can be searched.
@@ -28,7 +28,7 @@ TRIGGERS = (ESCAPES, BASE64, PERCENT)
 RUNS = re2.compile(rb"[A-Za-z0-9+/]{20,}={0,2}|[A-Za-z0-9_-]{20,}={0,2}", options(16 << 20, False))
 PERCENT_RUN = re.compile(rb"[^\s\"'<>]*%[0-9A-Fa-f]{2}[^\s\"'<>]*+")
 _URLSAFE = bytes.maketrans(b"-_", b"+/")
-_HEX = re2.compile(rb"^(?:[0-9a-f]+|[0-9A-F]+|[0-9a-f]{8}-[0-9a-f-]{27})$", options(1 << 20, False))
+_HEX = re.compile(rb"[0-9a-f]+|[0-9A-F]+|[0-9a-f]{8}-[0-9a-f-]{27}")
 _PRINTABLE = bytes(range(32, 127)) + b"\t\r\n"
 _UNZIP_CAP = 4 << 20
 
@@ -56,12 +56,13 @@ class Run:
 
 def base64_runs(text: bytes) -> list[bytes]:
     """What looks like base64 in a text, decoded where it decodes. Hashes and UUIDs are left out."""
-    return [decoded for run in RUNS.findall(text) if (decoded := unbase64(run)) is not None]
+    runs = [text[start:end] for ((start, end),) in locate(RUNS, text)]
+    return [decoded for run in runs if (decoded := unbase64(run)) is not None]
 
 
 def unbase64(run: bytes) -> bytes | None:
     """The bytes of a base64 or base64url run, padding optional; gzip inside is undone; None if it is neither text."""
-    if len(run) < 64 and _HEX.match(run):
+    if len(run) < 64 and _HEX.fullmatch(run):
         return None
     bare = run.rstrip(b"=").translate(_URLSAFE)
     if len(bare) % 4 == 1:
