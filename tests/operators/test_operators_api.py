@@ -90,7 +90,9 @@ async def test_question_and_answer(listening: Any, issuer: OidcIssuer) -> None:
     asked = await listening.question(issuer)
     bob = listening.client(issuer.token("bob", ("sre",)))
     assert [q["id"] for q in await call(bob.approvals, "open")] == [asked.id]
+    assert "body" not in (await call(bob.approvals))[0]["summary"], "what is not looked at singly is not shown whole"
     shown = await call(bob.approval, asked.id)
+    assert shown["summary"]["body"] == "<b>x</b>"
     assert shown["may_answer"] and shown["principal"]["subject"] == "alice" and shown["summary"]["rules"] == ["r"]
     waiting = asyncio.create_task(listening.services.approvals.wait(asked.id, 60))
     answered = await call(bob.answer, asked.id, True, "looks fine")

@@ -176,6 +176,22 @@ async def test_changes_need_the_pages_own_token(site: Site) -> None:
     assert (await browser.go(f"{site.url}/whoami", Accept="application/json"))[0] == 401
 
 
+async def test_several_issuers(site: Site) -> None:
+    """The person is asked which one; an issuer that is not trusted is not among them."""
+    rules = site.world.services.verifier.rules
+    site.world.services.verifier.rules = IdentityRules(
+        {**rules.issuers, "https://two.example.com": IssuerRules("https://two.example.com", "a")}
+    )
+    browser = Browser()
+    status, headers, text = await browser.go(f"{site.url}/login?next=%2Fapprovals%2Fap-1")
+    assert (status, text.count("<a href=")) == (200, 2)
+    assert headers["Content-Security-Policy"] == page.CSP
+    status, _, text = await browser.go(f"{site.url}/login?{urlencode({'issuer': 'https://evil.example/<b>'})}")
+    assert (status, "<b>" in text) == (400, False)
+    status, _, text = await browser.go(f"{site.url}/login?{urlencode({'issuer': site.issuer})}")
+    assert status == 302
+
+
 async def test_a_browser_is_signed_in_as_long_as_its_token(site: Site) -> None:
     """Expired or revoked, the cookie opens nothing any more."""
     browser, other = Browser(), Browser()

@@ -21,6 +21,7 @@ from .handler import Handler, Listener
 from .services import Services, session_json
 
 MAX_BODY = 64 * 1024
+BRIEF = frozenset({"operation", "actions", "resources", "account", "region", "rules", "reason", "irreversible"})
 HEARTBEAT = 15.0  # seconds between signs of life to those who watch
 
 
@@ -109,6 +110,12 @@ class ApprovalHandler(Handler):
         why_not = self.why_not(approval)
         return {**self.services.approvals.as_json(approval.id), "may_answer": not why_not, "why_not": why_not}
 
+    def brief(self, approval: Approval) -> dict[str, Any]:
+        """Without what the request holds: who sees that has looked at the one question, and that is recorded."""
+        told = self.told(approval)
+        told["summary"] = {name: value for name, value in told["summary"].items() if name in BRIEF}
+        return told
+
     def one(self, approval_id: str) -> Approval:
         """404 for what does not exist and for what the caller may not see alike."""
         found = self.services.approvals.find(approval_id)
@@ -128,7 +135,7 @@ class Approvals(ApprovalHandler):
             return
         self.services.approvals.expire()
         found = self.services.approvals.list(self.get_query_argument("state", "") or None)
-        self.finish({"approvals": [self.told(approval) for approval in found if self.may_see(approval)]})
+        self.finish({"approvals": [self.brief(approval) for approval in found if self.may_see(approval)]})
 
 
 class OneApproval(Approvals):
@@ -170,7 +177,7 @@ class Events(ApprovalHandler):
                     return
                 approval = self.services.approvals.find(approval_id)
                 if approval is not None and event != "viewed" and self.may_see(approval):
-                    await self.tell({"event": event, "approval": self.told(approval)})
+                    await self.tell({"event": event, "approval": self.brief(approval)})
         except (tornado.iostream.StreamClosedError, TokenError):
             return
         finally:

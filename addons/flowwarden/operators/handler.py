@@ -119,6 +119,9 @@ class Handler(tornado.web.RequestHandler):
         elif status_code < 500:
             code, message = "InvalidRequest", self._reason
         self.set_status(status_code)
+        self.explain(code, message)
+
+    def explain(self, code: str, message: str) -> None:
         self.finish({"error": {"code": code, "message": message}})
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:

@@ -12,6 +12,7 @@ from ..identity.fetch import fetch, post_form
 from ..identity.keys import discover
 from ..identity.rules import IssuerRules, safe_url
 from ..identity.tokens import VerifiedToken
+from . import page
 from .browser import SIGN_IN_TIME, BrowserSessions, SignIn
 from .handler import Handler
 
@@ -22,11 +23,27 @@ def safe_next(path: str) -> str:
     return path if known and path.isprintable() and "\\" not in path and "//" not in path else "/approvals"
 
 
-class Login(Handler):
-    """Sends the browser to the issuer; with several issuers it is asked which one first."""
+class Page(Handler):
+    """What a person looks at: errors are a sentence, and a way to go on."""
 
     async def prepare(self) -> None:
         return None
+
+    def explain(self, code: str, message: str) -> None:
+        self.plain("That did not work", f'<p>{escape(message)}</p><p><a href="/approvals">Try again</a></p>')
+
+    def plain(self, title: str, content: str) -> None:
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.set_header("Content-Security-Policy", page.CSP)
+        head = '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/page/approvals.css">'
+        self.finish(
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>{head}</head>'
+            f"<body><article><h2>{title}</h2>{content}</article></body></html>"
+        )
+
+
+class Login(Page):
+    """Sends the browser to the issuer; with several issuers it is asked which one first."""
 
     async def get(self) -> None:
         issuers = self.services.verifier.rules.issuers
@@ -55,15 +72,11 @@ class Login(Handler):
             f"{escape(urlsplit(issuer).hostname or issuer)}</a></li>"
             for issuer in issuers
         )
-        self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.finish(f"<!doctype html><title>Sign in</title><h1>Sign in with</h1><ul>{links}</ul>")
+        self.plain("Sign in with", f"<ul>{links}</ul>")
 
 
-class Callback(Handler):
+class Callback(Page):
     """The issuer's answer: state, browser, issuer, nonce and token all have to fit the sign-in that was begun here."""
-
-    async def prepare(self) -> None:
-        return None
 
     async def get(self) -> None:
         cookie = self.get_cookie(self.cookie_name("sign-in")) or ""

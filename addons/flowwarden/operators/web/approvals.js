@@ -193,7 +193,11 @@ async function send(question, body, what) {
   }
 }
 
-function keep(question) { page.known.set(question.id, question); }
+// Lists and events tell a question in brief; what the whole one said before still holds.
+function keep(question) {
+  const before = page.known.get(question.id);
+  page.known.set(question.id, before ? { ...question, summary: { ...before.summary, ...question.summary } } : question);
+}
 function draw() { drawList(); drawDetail(); }
 
 async function choose(id, push) {
@@ -211,7 +215,7 @@ async function choose(id, push) {
 
 async function look() {
   const told = await call("GET", "/approvals");
-  page.known = new Map(told.approvals.map((question) => [question.id, question]));
+  told.approvals.forEach(keep);
   draw();
 }
 
