@@ -26,6 +26,7 @@ class FrameFiles:
         self._disk = disk
         self._open: OrderedDict[str, Appended] = OrderedDict()
         self._touched: dict[str, Appended] = {}
+        self._dirty: set[str] = set()  # written, and durable in the journal only
 
     def get(self, name: str) -> Appended:
         """The file of this name, opened or made. OSError."""
@@ -38,23 +39,29 @@ class FrameFiles:
         found = self._open[name] = Appended(self._disk, path)
         return found
 
-    def append(self, name: str, frame: bytes) -> None:
-        """Writes a frame; it is durable after `sync`. OSError."""
+    def append(self, name: str, frame: bytes) -> int:
+        """Writes a frame and gives its offset; it is durable after `sync`. OSError."""
         file = self._touched[name] = self.get(name)
-        file.append(frame)
+        self._dirty.add(name)
+        return file.append(frame)
 
     def sync(self) -> None:
-        """Makes all frames written since the last call durable. OSError."""
-        for file in self._touched.values():
-            file.sync()
+        """Makes all frames durable in their files. OSError."""
+        for name in tuple(self._dirty):
+            self._open[name].sync()
+            self._dirty.discard(name)
 
     def keep(self) -> None:
-        """The frames written so far are part of the recording now."""
+        """The frames written so far are part of the recording now. OSError: one could not be synced before closing."""
         for file in self._touched.values():
             file.keep()
         self._touched.clear()
         while len(self._open) > OPEN_FILES:
-            self._open.popitem(last=False)[1].close()
+            name, file = self._open.popitem(last=False)
+            if name in self._dirty:
+                file.sync()
+                self._dirty.discard(name)
+            file.close()
 
     def undo(self) -> None:
         """Cuts off all frames written since the last `keep`. OSError."""

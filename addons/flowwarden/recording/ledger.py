@@ -15,6 +15,7 @@ from .canonical import canonical
 from .clock import Stamps
 from .disk import Appended, Disk
 from .files import FrameFiles, frame_file
+from .journal import Journal, Piece
 from .merkle import Frontier, leaf_hash
 from .note import Signer
 
@@ -78,6 +79,7 @@ class Ledger:
         self.log = Appended(disk, folder / LOG)
         self.notes = Appended(disk, folder / CHECKPOINTS)
         self.files = FrameFiles(folder, disk)
+        self.journal = Journal(folder, disk)
         self.checkpointed = -1  # the tree size that was signed last
         self.last_note = ""
         self._stamps = Stamps()
@@ -88,17 +90,17 @@ class Ledger:
         DiskError: nothing of the batch counts. What stands behind the last durable offset is cut off by `undo`.
         """
         frames, lines, head = self._plan(entries)
+        data = b"".join(lines)
         try:
-            for name, frame in frames:
-                self.files.append(name, frame)
+            pieces = [(name, self.files.append(name, frame), frame) for name, frame in frames]
+            pieces.append((LOG, self.log.append(data), data))
         except OSError as error:
-            raise DiskError(error, "a frame cannot be written", error.errno in PASSING) from error
+            raise DiskError(error, "evidence cannot be written", error.errno in PASSING) from error
         try:
-            self.files.sync()
-        except OSError as error:
-            raise DiskError(error, "frames cannot be made durable", False) from error
-        self._append(self.log, b"".join(lines), "the evidence log")
-        self.files.keep()
+            self._secure(pieces)
+        except OSError as error:  # the kernel may have dropped the pages: another fsync would lie
+            raise DiskError(error, "evidence cannot be made durable", False) from error
+        self.log.keep()
         self.head = head
         for entry in entries:
             if entry.error is not None:
@@ -108,16 +110,27 @@ class Ledger:
             elif entry.type == "outcome":
                 head.open.pop(entry.record.get("intent") or -1, None)
 
-    def _append(self, file: Appended, data: bytes, what: str) -> None:
+    def _secure(self, pieces: Sequence[Piece]) -> None:
+        """Makes what was written durable: a small batch in the journal, a large one in its files. OSError."""
+        if self.journal.takes(pieces):
+            self.journal.put(pieces)
+            self.files.keep()
+        else:
+            self._sync()
+
+    def _sync(self) -> None:
+        """Makes everything durable in its own file; frames before the log that names them. OSError."""
+        self.files.sync()
+        self.log.sync()
+        self.files.keep()
+        self.journal.reset()
+
+    def settle(self) -> None:
+        """Makes everything durable in its own file, so that the journal is not needed. DiskError."""
         try:
-            file.append(data)
+            self._sync()
         except OSError as error:
-            raise DiskError(error, f"{what} cannot be written", error.errno in PASSING) from error
-        try:
-            file.sync()
-        except OSError as error:  # the kernel may have dropped the pages: another fsync would lie
-            raise DiskError(error, f"{what} cannot be made durable", False) from error
-        file.keep()
+            raise DiskError(error, "evidence cannot be made durable", False) from error
 
     def _plan(self, entries: Sequence[Entry]) -> tuple[list[tuple[str, bytes]], list[bytes], Head]:
         """Frames and lines of a batch, and where the log stands behind it; nothing is written yet."""
@@ -170,8 +183,17 @@ class Ledger:
         size = self.head.tree.size
         if size == self.checkpointed:
             return False
+        self.settle()
         text = note.signed(self.origin, size, self.head.tree.root(), self._stamps.text(self.clock()), self.signers)
-        self._append(self.notes, (text + "\n").encode(), "a checkpoint")
+        try:
+            self.notes.append((text + "\n").encode())
+        except OSError as error:
+            raise DiskError(error, "a checkpoint cannot be written", error.errno in PASSING) from error
+        try:
+            self.notes.sync()
+        except OSError as error:
+            raise DiskError(error, "a checkpoint cannot be made durable", False) from error
+        self.notes.keep()
         self.checkpointed = size
         self.last_note = text
         return True
@@ -185,7 +207,12 @@ class Ledger:
         except OSError as error:
             raise DiskError(error, "the torn tail cannot be cut", error.errno in PASSING) from error
 
-    def close(self) -> None:
+    def close(self, whole: bool = False) -> None:
+        """Closes all files; with `whole` everything was settled and the journal may go."""
+        try:
+            self.journal.close(whole)
+        except OSError:
+            pass
         self.files.close()
         self.log.close()
         self.notes.close()

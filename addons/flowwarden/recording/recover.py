@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import StoreError
 from . import note
 from .clock import posix
+from .journal import replay
 from .ledger import CHECKPOINTS, LOG, Head
 from .merkle import leaf_hash
 
@@ -44,6 +45,7 @@ def recover(folder: Path) -> Found:
     """
     found = Found()
     try:
+        replay(folder)
         notes = _checkpoints(folder, found)
         roots = _read_log(folder, found)
         _compare(folder, notes, roots, found)

@@ -321,4 +321,4 @@ def _digest(path: Path) -> tuple[int, str]:
 def _files(folder: Path) -> list[Path]:
     """The files of a recording, the index and the lock left out."""
     found = [Path(root) / name for root, _, names in os.walk(folder) for name in names]
-    return sorted(path for path in found if not path.name.startswith(("index.db", ".lock", ".repair")))
+    return sorted(path for path in found if not path.name.startswith(("index.db", ".lock", ".repair", ".journal")))

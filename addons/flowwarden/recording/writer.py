@@ -216,18 +216,19 @@ class Writer:
 
     def _end(self) -> None:
         self._stopping = True
+        whole = False
         if not self.problem:
             left = [
                 Entry("outcome", _unknown({"flow": flow, "session": session, "intent": seq}))
                 for seq, (flow, session) in self.ledger.head.open.items()
             ]
             self._guarded(lambda: self.ledger.commit([*left, Entry("stop", {})]))
-            self._guarded(self.ledger.checkpoint)
+            whole = self._guarded(self.ledger.checkpoint)
         self.problem = self.problem or "the recorder is closed"
         entries, _, _ = self._drain()
         self._refuse(entries)
         self.ended = True
-        self.ledger.close()
+        self.ledger.close(whole)
 
     def _drain(self) -> tuple[list[Entry], list[_Job], bool]:
         entries: list[Entry] = []
