@@ -29,8 +29,7 @@ def parse_key(text):
 def tree_head(note, key_text):
     """Size and root of a signed note, its signature checked (C2SP signed-note, tlog-checkpoint)."""
     name, key_hash, key = parse_key(key_text)
-    body, signatures = note.rsplit("\n\n", 1)
-    body += "\n"
+    body, signatures = (note.rsplit("\n\n", 1)[0] + "\n", note.rsplit("\n\n", 1)[1])
     for line in signatures.splitlines():
         dash, signer, encoded = line.split(" ", 2)
         raw = base64.b64decode(encoded)
@@ -73,24 +72,23 @@ def frames(data):
 
 
 def main():
-    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args = argparse.ArgumentParser(description="Checks a proof that `flowwarden export --proof` wrote.")
     args.add_argument("proof")
     args.add_argument("--key", help="the published verifier key")
-    args.add_argument("--frames", help="the .mitm file that was exported with the proof")
+    args.add_argument("--frames", help="the .mitm file exported with it")
     asked = args.parse_args()
-    with open(asked.proof, encoding="utf-8") as file:
-        proof = json.load(file)
+    proof = json.load(open(asked.proof, encoding="utf-8"))
     size, root = tree_head(proof["checkpoint"], asked.key or proof["key"])
     hashes = set()
     for item in proof["records"]:
-        record = item["record"].encode()
+        record, path = item["record"].encode(), [bytes.fromhex(node) for node in item["path"]]
         assert json.loads(record)["seq"] == item["seq"], "a record at another place"
-        assert root_from(record, item["seq"], size, map(bytes.fromhex, item["path"])) == root, (
-            f"record {item['seq']} is not in the log"
-        )
+        assert root_from(record, item["seq"], size, path) == root, f"record {item['seq']} is not in the log"
         hashes.add((json.loads(record).get("frame") or {}).get("sha256"))
-    for frame in frames(open(asked.frames, "rb").read()) if asked.frames else ():
-        assert hashlib.sha256(frame).hexdigest() in hashes, "a frame that no proven record names"
+    if asked.frames:
+        with open(asked.frames, "rb") as file:
+            for frame in frames(file.read()):
+                assert hashlib.sha256(frame).hexdigest() in hashes, "a frame that no proven record names"
     print(f"proven: {len(proof['records'])} records of a log of {size}" + ("" if asked.key else " (key not compared)"))
 
 
