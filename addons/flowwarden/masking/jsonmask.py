@@ -132,18 +132,23 @@ class JsonMasker:
             return
         reading.done.add(node.start)
         if node.kind == "string":
-            if not node.text:
-                return
-            value = node.text.encode("utf-8", "surrogatepass")
-            masked = reading.run.mask(whole.mask, value)
-            if masked is not None:
-                put(node, base64.b64encode(masked) if whole.blob else masked, reading)
+            self.hide_string(node, whole, reading)
         elif node.kind == "number":
             reading.run.counts[whole.mask.id] += 1
             reading.edits.replace(node.start, node.end, b"0")
         else:
             for _, child in node.items:
                 self.hide(child, whole, reading)
+
+    @staticmethod
+    def hide_string(node: Node, whole: Whole, reading: Reading) -> None:
+        """Hides a string that is not empty and not to be kept."""
+        reading.done.add(node.start)
+        if not node.text:
+            return
+        masked = reading.run.mask(whole.mask, node.text.encode("utf-8", "surrogatepass"))
+        if masked is not None:
+            put(node, base64.b64encode(masked) if whole.blob else masked, reading)
 
 
 def put(node: Node, masked: bytes, reading: Reading) -> None:

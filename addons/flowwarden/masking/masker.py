@@ -12,9 +12,10 @@ from urllib.parse import quote_plus, unquote_to_bytes
 
 from ..errors import Refusal
 from ..types import Call, Headers
-from . import coders, codings, globs, heads, jsontree, kinds, xmlmask
+from . import coders, codings, columns, globs, heads, jsontree, kinds, xmlmask
 from .budget import Budget
 from .cbormask import CborMasker
+from .columns import Statements
 from .events import FrameCore, SseCore
 from .jsonmask import JsonMasker
 from .kinds import Kind
@@ -38,8 +39,11 @@ Reader = Callable[[bytes, Run, Plan], bytes | None]
 class Masker:
     """Made by `MaskRules.for_groups`. Safe to share between flows: all state of an answer is in its `Run`."""
 
-    def __init__(self, masks: Sequence[Mask], *, opaque_deny: bool = False) -> None:
+    def __init__(
+        self, masks: Sequence[Mask], *, opaque_deny: bool = False, statements: Statements | None = None
+    ) -> None:
         self.masks = tuple(masks)
+        self.statements = statements or Statements()
         self._opaque_deny = opaque_deny or any(mask.opaque == "deny" for mask in masks)
         self._profiles = Profiles(masks)
         everywhere = [glob for mask in masks if not mask.actions for glob in mask.fields]
@@ -84,7 +88,7 @@ class Masker:
         and cannot be.
         """
         plan = self._profiles.plan(call, "output")
-        run = Run(keep=keep, session_key=session_key, off=plan.off)
+        run = Run(keep=keep, session_key=session_key, off=plan.off, call=call)
         masked = Masked(self._headers(headers, run), body, run.counts)
         if body:
             self._body(call, status, masked, plan, run)
@@ -140,16 +144,21 @@ class Masker:
             raise refuse("UnreadableAnswer", f"the answer says it is {charset} and is not") from None
 
     def _clean(self, text: bytes, plan: Plan) -> bool:
-        if plan.careful or (plan.names is not None and plan.names.search(text) is not None):
+        if plan.names is not None and plan.names.search(text) is not None:
             return False
         found = self.patterns.find(text)
         return not found or not self.values.suspicious(text, found)
 
     def _read_json(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
         jsontree.check(text)
-        if self._clean(text, plan):
+        special = None
+        if plan.columns and run.call is not None:
+            self.statements.learn(run.call, text)
+            if not columns.by_name(run.call) or plan.column_names.search(text) is not None:
+                special = columns.special(run.call, plan.columns, self.statements, self._json)
+        if special is None and self._clean(text, plan):
             return None
-        return self._json.careful(text, run, plan.fields, special=plan.special, after=plan.after)
+        return self._json.careful(text, run, plan.fields, special=special, after=plan.after)
 
     def _read_xml(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
         if not text.strip():

@@ -28,10 +28,9 @@ class Plan:
     names: Any
     off: frozenset[str]
     columns: tuple[Mask, ...]
+    column_names: Any = None  # finds the columns' names in a raw text
     is_object: bool = False
-    special: Special | None = None
     after: Special | None = None
-    careful: bool = False
 
 
 class Profiles:
@@ -74,6 +73,7 @@ class Profiles:
             names=_finder(words),
             off=frozenset(mask.id for mask in self._masks if mask not in here),
             columns=tuple(mask for mask in here if mask.columns),
+            column_names=_finder({glob for mask in here for glob in mask.columns}),
             is_object=service == "s3" and name in _OBJECTS,
         )
 

@@ -16,6 +16,7 @@ from .. import yamlfile
 from ..errors import Refusal, RuleError
 from . import pumps
 from .checks import CHECKS
+from .columns import Statements
 from .model import Mask
 from .patterns import Patterns, catastrophic, options
 
@@ -44,6 +45,7 @@ class MaskRules:
             for mask in masks
             if mask.pattern and not mask.bounded
         ]
+        self._statements = Statements()
         self._maskers: dict[tuple[str, ...], Masker] = {}
 
     def active(self, groups: frozenset[str]) -> tuple[Mask, ...]:
@@ -58,7 +60,7 @@ class MaskRules:
         key = tuple(mask.id for mask in active)
         found = self._maskers.get(key)
         if found is None:
-            found = self._maskers[key] = Masker(active, opaque_deny=self.opaque_deny)
+            found = self._maskers[key] = Masker(active, opaque_deny=self.opaque_deny, statements=self._statements)
         return found
 
 

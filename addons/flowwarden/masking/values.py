@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import re2
 
+from ..types import Call
 from .budget import LAYERS, Budget
 from .model import Keep, Mask, keep_nothing
 from .patterns import Patterns, locate, options
@@ -42,6 +43,7 @@ class Run:
     counts: Counter[str] = field(default_factory=Counter)
     budget: Budget = field(default_factory=Budget)
     same_length: bool = False
+    call: Call | None = None
     off: frozenset[str] = frozenset()  # ids of masks that do not hold for this call
 
     def mask(self, mask: Mask, value: bytes) -> bytes | None:
