@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from flowwarden.identity.rules import IdentityRules, IssuerRules, Role
+from flowwarden.operators.login import device_login
 from flowwarden.types import ApprovalTerms, Principal
 from support import tools
 
@@ -145,3 +147,27 @@ async def test_the_page_in_chromium(site: Site, tmp_path: Path) -> None:
     assert saw["end"]["complaints"] == []
     answers = [(a.state, a.answers[0]["subject"]) for a in site.world.services.approvals.list() if a.answers]
     assert sorted(answers) == [("approved", "bob"), ("denied", "carol")]
+
+
+async def test_device_code_at_a_real_provider(site: Site) -> None:
+    """`flowwarden login`: the code is entered in a browser, and the id token opens the listener (RFC 8628)."""
+    told: asyncio.Queue[str] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def tell(text: str) -> None:
+        loop.call_soon_threadsafe(told.put_nowait, text)
+
+    waiting = asyncio.create_task(
+        asyncio.to_thread(
+            lambda: device_login(site.issuer, "flowwarden", tell=tell, sleep=lambda seconds: time.sleep(0.2))
+        )
+    )
+    async with asyncio.timeout(90):
+        assert "enter the code" in await told.get()
+        url = (await told.get()).rpartition(" ")[2]
+        folder = await asyncio.to_thread(installed)
+        person = await asyncio.create_subprocess_exec("node", "device.mjs", url, "carol", CHROMIUM, cwd=folder)
+        await person.wait()
+        token = await waiting
+    me = await asyncio.to_thread(site.world.client(token).whoami)
+    assert (me["principal"]["subject"], me["roles"]) == ("carol", ["approver"])
