@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from datetime import UTC, datetime
 
@@ -140,6 +141,62 @@ def test_cbor():
     shown = cbor2.loads(out)
     assert count == 1 and shown["Credentials"]["SecretKey"] == mint.given[0].secret_access_key
     assert len(out) == len(body) and shown["IdentityId"] == COGNITO["IdentityId"]
+
+
+LONG_LIVED = {"iam:CreateAccessKey", "lightsail:CreateBucketAccessKey", "lightsail:GetBucketAccessKeys"}
+
+
+def members(shape, seen=frozenset()):
+    """The names of the members of every structure in a shape."""
+    if shape is None or shape.name in seen:
+        return
+    seen |= {shape.name}
+    if shape.type_name == "structure":
+        yield {name.lower() for name in shape.members}
+        inner = list(shape.members.values())
+    else:
+        inner = [getattr(shape, name) for name in ("member", "value") if hasattr(shape, name)]
+    for one in inner:
+        yield from members(one, seen)
+
+
+def vending_operations(services):
+    for service in services:
+        model = MODELS.get_service_model(service)
+        for name in model.operation_names:
+            for found in members(model.operation_model(name).output_shape):
+                if found & {"secretaccesskey", "secretkey"} and "accesskeyid" in found:
+                    yield f"{service}:{name}"
+
+
+@pytest.mark.parametrize("service", sorted(swap._VENDING))
+def test_every_operation_of_these_services(service):
+    """What botocore's models say of credentials in answers, and what is swapped, is the same."""
+    assert set(vending_operations([service])) == {f"{service}:{name}" for name in swap._VENDING[service]}
+
+
+@pytest.mark.skipif(not os.environ.get("FLOWWARDEN_SOAK"), reason="reads all 439 models, 10 s: FLOWWARDEN_SOAK=1")
+def test_every_operation_of_aws():
+    """No other service of botocore's has short-lived credentials in an answer."""
+    known = {f"{service}:{name}" for service, names in swap._VENDING.items() for name in names}
+    assert set(vending_operations(MODELS.get_available_services())) == known | LONG_LIVED
+
+
+def test_top_level_and_nested_credentials():
+    """Lake Formation's stand at the top, CodePipeline's in a list; several at once are each replaced."""
+    glue = {"AccessKeyId": KEY, "SecretAccessKey": SECRET, "SessionToken": TOKEN, "Expiration": 1795262400.0}
+    table = Operation("lakeformation", "GetTemporaryGlueTableCredentials")
+    assert swap.swap(table, "application/json", json.dumps(glue).encode(), Mint())[1] == 1
+    others = [{k: v[:-6] + f"{i:06d}" if isinstance(v, str) else v for k, v in glue.items()} for i in range(3)]
+    jobs = {
+        "jobs": [{"data": {"artifactCredentials": {k[0].lower() + k[1:]: v for k, v in one.items()}}} for one in others]
+    }
+    for kind, body in (("application/json", json.dumps(jobs).encode()), ("application/cbor", cbor2.dumps(jobs))):
+        mint = Mint()
+        out, count = swap.swap(Operation("codepipeline", "PollForJobs"), kind, body, mint)
+        shown = (json.loads if "json" in kind else cbor2.loads)(out)
+        keys = {job["data"]["artifactCredentials"]["accessKeyId"] for job in shown["jobs"]}
+        assert count == 3 and keys == {one.access_key_id for one in mint.given}
 
 
 def test_other_operations_are_not_touched():

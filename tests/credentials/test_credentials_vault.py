@@ -426,6 +426,36 @@ async def test_own_credentials_of_a_source(stub, make, monkeypatch):
         await make(replace(own, accounts=(OTHER,))).lease(session())
 
 
+async def test_the_gateways_own_chain(stub, monkeypatch, tmp_path):
+    """boto3's chain as it is: environment, then a profile that assumes a role by itself; errors in its own words."""
+    key, secret = stub.base
+    config = tmp_path / "config"
+    config.write_text(
+        f"[profile base]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\nregion = us-east-1\n"
+        "[profile old]\nsso_start_url = https://x.awsapps.com/start\nsso_region = us-east-1\n"
+        f"sso_account_id = {ACCOUNT}\nsso_role_name = r\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", stub.url)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    rules = [replace(RULE, source=name, groups=frozenset({name})) for name in ("gateway", "base", "old", "missing")]
+    vault = Vault(CredentialRules(tuple(rules)))
+    lease = await vault.lease(session(groups=("base",)))
+    assert lease.credentials.access_key_id in stub.keys
+    for group, words in (("gateway", "Unable to locate"), ("old", "SSO"), ("missing", "could not be found")):
+        with pytest.raises(Refusal, match=words) as refused:
+            await vault.lease(session(groups=(group,)))
+        assert refused.value.status == 503
+    vault.close()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    vault = Vault(CredentialRules(tuple(rules)))
+    assert await vault.lease(session(groups=("gateway",)))
+    vault.close()
+
+
 def test_permits_is_strict():
     """The judge itself: an unknown operator or a policy without an allow never permits."""
     assert permits([], "s3:GetObject", {})

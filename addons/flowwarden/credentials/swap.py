@@ -16,20 +16,50 @@ from ..errors import Refusal
 from ..types import Credentials, Operation, Phantom
 from . import phantoms
 
-VENDING = frozenset(
-    {
-        ("sts", "AssumeRole"),
-        ("sts", "AssumeRoleWithSAML"),
-        ("sts", "AssumeRoleWithWebIdentity"),
-        ("sts", "AssumeRoot"),
-        ("sts", "GetSessionToken"),
-        ("sts", "GetFederationToken"),
-        ("sts", "GetDelegatedAccessToken"),
-        ("sso", "GetRoleCredentials"),
-        ("cognito-identity", "GetCredentialsForIdentity"),
-    }
-)
-"""Operations whose answers hold short-lived credentials. The rules deny long-lived ones, the masks hide all others."""
+_VENDING: dict[str, frozenset[str]] = {
+    "sts": frozenset(
+        {
+            "AssumeRole",
+            "AssumeRoleWithSAML",
+            "AssumeRoleWithWebIdentity",
+            "AssumeRoot",
+            "GetSessionToken",
+            "GetFederationToken",
+            "GetDelegatedAccessToken",
+        }
+    ),
+    "sso": frozenset({"GetRoleCredentials"}),
+    "cognito-identity": frozenset({"GetCredentialsForIdentity"}),
+    "account-access-runtime": frozenset({"GetRoleCredentials"}),
+    "cloudwatchomni": frozenset({"GetSpaceCredentialsForOrganization", "GetSpaceDataAccess"}),
+    "codepipeline": frozenset({"GetJobDetails", "GetThirdPartyJobDetails", "PollForJobs"}),
+    "datazone": frozenset({"GetConnection", "GetEnvironmentCredentials"}),
+    "deadline": frozenset(
+        {
+            "AssumeFleetRoleForRead",
+            "AssumeFleetRoleForWorker",
+            "AssumeQueueRoleForRead",
+            "AssumeQueueRoleForUser",
+            "AssumeQueueRoleForWorker",
+        }
+    ),
+    "eks-auth": frozenset({"AssumeRoleForPodIdentity"}),
+    "gamelift": frozenset({"CreateBuild", "GetComputeAccess", "RequestUploadCredentials"}),
+    "lakeformation": frozenset(
+        {
+            "AssumeDecoratedRoleWithSAML",
+            "GetTemporaryDataLocationCredentials",
+            "GetTemporaryGlueFunctionCredentials",
+            "GetTemporaryGluePartitionCredentials",
+            "GetTemporaryGlueTableCredentials",
+        }
+    ),
+    "s3": frozenset({"CreateSession"}),
+    "s3control": frozenset({"GetDataAccess"}),
+    "signin": frozenset({"CreateOAuth2Token"}),
+    "ssm": frozenset({"GetAccessToken"}),
+}
+"""Operations whose answers hold short-lived AWS credentials. The rules deny long-lived ones, the masks hide all others."""
 
 _KEY = ("accesskeyid",)
 _SECRET = ("secretaccesskey", "secretkey")
@@ -43,7 +73,7 @@ Mint = Callable[[Credentials], Phantom]
 
 def vends(operation: Operation) -> bool:
     """Whether the answers of an operation are looked at."""
-    return (operation.service, operation.name) in VENDING
+    return operation.name in _VENDING.get(operation.service, ())
 
 
 def swap(operation: Operation, content_type: str, body: bytes, mint: Mint) -> tuple[bytes, int]:
