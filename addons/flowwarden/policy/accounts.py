@@ -90,7 +90,9 @@ def _in_params(
     value: Any, key: str, accounts: frozenset[str], data: frozenset[str], writes: bool, depth: int = 0
 ) -> Iterator[str]:
     """Every ARN, queue and account id in the parameters, members that hold data left out."""
-    if isinstance(value, str):
+    if depth > _DEEP:
+        yield "the parameters are nested too deeply to be read: they may name any account"
+    elif isinstance(value, str):
         where = f"the parameter {key}"
         if len(value) == 12 and writes and _ACCOUNT_KEY.search(key) and _ACCOUNT.fullmatch(value):
             if value not in accounts:
@@ -103,9 +105,6 @@ def _in_params(
         if policy is None and writes and key.lower().endswith("policy") and value.lstrip().startswith("{"):
             yield f"{where} is a policy that cannot be read: it may name any account"
     elif isinstance(value, Mapping):
-        if depth > _DEEP:
-            yield "the parameters are nested too deeply to be read: they may name any account"
-            return
         for name, inner in value.items():
             if name not in data:
                 yield from _in_params(inner, str(name), accounts, data, writes, depth + 1)

@@ -20,6 +20,7 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
 }
+_HUGE = 10**1000  # Python refuses to write out integers much larger
 _DEEP = 64  # parameters nested deeper than this are not read
 
 
@@ -59,11 +60,14 @@ def leaves(value: Any, depth: int = 0) -> Iterator[Any]:
         yield value
 
 
-def select(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
+def select(value: Any, path: tuple[str, ...], depth: int = 0) -> Iterator[Any]:
     """The values at a path. Lists on the way are walked, `*` stands for any key, JSON in texts is opened."""
+    if depth > _DEEP:
+        yield UNREAD
+        return
     if isinstance(value, list | tuple):
         for inner in value:
-            yield from select(inner, path)
+            yield from select(inner, path, depth + 1)
         return
     if not path:
         yield from leaves(value)
@@ -71,7 +75,7 @@ def select(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
     if isinstance(value, str):
         value = _opened(value)
         if isinstance(value, list):
-            yield from select(value, path)
+            yield from select(value, path, depth + 1)
             return
     if not isinstance(value, Mapping):
         if value is not None:
@@ -80,9 +84,9 @@ def select(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
     head, rest = path[0], path[1:]
     if head == "*":
         for inner in value.values():
-            yield from select(inner, rest)
+            yield from select(inner, rest, depth + 1)
     elif head in value:
-        yield from select(value[head], rest)
+        yield from select(value[head], rest, depth + 1)
 
 
 def text_of(value: Any) -> str | None:
@@ -96,6 +100,8 @@ def text_of(value: Any) -> str | None:
             return None
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
+    if isinstance(value, int) and abs(value) >= _HUGE:
+        return None
     if isinstance(value, str | int | float):
         return str(value)
     return value.isoformat() if hasattr(value, "isoformat") else None
