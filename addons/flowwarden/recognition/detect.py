@@ -226,7 +226,7 @@ def _rest(request: Request, host: Host, services: list[Service], found: Found, h
         if service.router is None:
             continue
         matches = service.router.find(method, segments)
-        chosen = choose(matches, query, has_header, host.kind == "express-control") if matches else None
+        chosen = choose(matches, query, has_header, s3, host.kind == "express-control") if matches else None
         if chosen is None:
             continue
         route, values, rank = chosen

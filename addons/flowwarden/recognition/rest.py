@@ -142,15 +142,16 @@ def _walk(node: _Node, segments: list[str], way: tuple[int, ...], values: list[s
 
 
 def choose(
-    matches: list[Match], query: Mapping[str, Any], has_header: Callable[[str], bool], express: bool
+    matches: list[Match], query: Mapping[str, Any], has_header: Callable[[str], bool], strict: bool, express: bool
 ) -> tuple[Route, list[str], tuple[int, ...]] | None:
-    """The one route that fits best, its labels' values, and how literal its path is (less is more); None where the best ones cannot be told apart.
+    """The one route that fits best, its labels' values, and how literal its path is (less is more); None where none fits.
 
-    The more literal path wins, then the one whose query literals and required members the request has.
+    The more literal path wins, then the one whose query literals and required members the request has. `strict`: a path's
+    only operation needs them too (S3, where they are what tells operations apart).
     """
     for rank, routes, values in matches:
         fitting = routes.fitting(query)
-        if len(fitting) == 1:
+        if len(fitting) == 1 and not strict:
             return fitting[0], values, rank
         whole = [route for route in fitting if not route.missing(query, has_header)]
         if whole:
