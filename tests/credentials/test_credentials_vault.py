@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
 import threading
 from dataclasses import replace
@@ -18,7 +19,7 @@ from flowwarden.credentials.rules import CredentialRule, CredentialRules
 from flowwarden.credentials.vault import MARGIN, Vault
 from flowwarden.errors import Refusal
 from flowwarden.signing import keys
-from flowwarden.types import Credentials, Phantom, Principal, Session
+from flowwarden.types import Credentials, Operation, Phantom, Principal, Session
 from support.strict_sts import Refused, Role, StrictSts, permits, serving
 
 ACCOUNT, OTHER = "123456789012", "210987654321"
@@ -364,6 +365,41 @@ async def test_derived_phantoms(stub, make):
     assert len(vault._derived._by_key) <= 256 and vault.by_key(phantom.access_key_id) is None
     unknown = vault.mint_for("no lease yet", real)
     assert vault.by_key(unknown.access_key_id)[2].accounts == ()
+
+
+async def test_an_answer_is_swapped_in_one_step(stub, make):
+    """What the agent gets are phantoms; a call with them finds the real ones, and the role they are of."""
+    vault, one = make(), session()
+    await vault.lease(one)
+    real = Credentials("ASIA" + "C" * 16, secrets.token_urlsafe(30), secrets.token_urlsafe(300))
+    body = (
+        f"<AssumeRoleResponse><AssumeRoleResult><AssumedRoleUser><Arn>arn:aws:sts::{ACCOUNT}:assumed-role/x/y</Arn>"
+        f"</AssumedRoleUser><Credentials><AccessKeyId>{real.access_key_id}</AccessKeyId><SecretAccessKey>"
+        f"{real.secret_access_key}</SecretAccessKey><SessionToken>{real.session_token}</SessionToken></Credentials>"
+        f"</AssumeRoleResult></AssumeRoleResponse>"
+    ).encode()
+    out, count = vault.swap(one.id, Operation("sts", "AssumeRole"), "text/xml", body)
+    key_id = out.split(b"<AccessKeyId>")[1].split(b"<")[0].decode()
+    assert count == 1 and phantoms.is_phantom(key_id)
+    session_id, phantom, lease = vault.by_key(key_id)
+    assert (session_id, lease.credentials, lease.role_arn) == (one.id, real, f"arn:aws:iam::{ACCOUNT}:role/x")
+    assert phantom.secret_access_key.encode() in out
+    for text in vault.secrets():
+        assert text.encode() not in out
+    assert vault.swap(one.id, Operation("s3", "GetObject"), "text/xml", body) == (body, 0)
+
+
+async def test_no_secret_in_any_log(stub, make, caplog):
+    """botocore logs whole answers at DEBUG, and mitmproxy's event log takes everything: not here."""
+    caplog.set_level(logging.DEBUG)
+    vault = make()
+    await vault.lease(session())
+    stub.failing = Refused("AccessDenied", "no")
+    with pytest.raises(Refusal):
+        await vault.lease(session())
+    assert len(vault.secrets()) == 2
+    for text in [*vault.secrets(), stub.base[1]]:
+        assert text not in caplog.text
 
 
 async def test_sandbox(stub, monkeypatch, tmp_path):

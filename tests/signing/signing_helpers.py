@@ -64,7 +64,9 @@ def botocore_signed(
 ) -> Request:
     """A request as botocore's signers sign it. `payload` forces x-amz-content-sha256, `presigned` is its life."""
     # botocore would move the body of a presigned request into the query
-    request = AWSRequest(method, url, headers=dict(headers or {}), data=b"" if presigned else body)
+    request = AWSRequest(method, url, data=b"" if presigned else body)
+    for name, value in (headers or {}).items() if isinstance(headers, dict | None) else headers:
+        request.headers[name] = value  # adds, as repeated headers need it
     request.context["timestamp"] = now.strftime("%Y%m%dT%H%M%SZ")
     if presigned:
         kind = botocore.auth.S3SigV4QueryAuth if service in S3_FAMILY else botocore.auth.SigV4QueryAuth

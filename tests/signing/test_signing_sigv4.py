@@ -240,6 +240,35 @@ def test_any_path_and_query(segments, query, s3, crt):
     resigned(request, check(request), credentials())
 
 
+@settings(max_examples=100)
+@given(
+    fields=st.lists(
+        st.tuples(
+            st.sampled_from(["X-Amz-Meta-A", "X-Custom", "x-amz-meta-b"]),
+            st.text(alphabet=" abc,;=\"'()ü~", max_size=12),
+        ),
+        max_size=5,
+    ),
+    s3=st.booleans(),
+)
+def test_any_headers(fields, s3):
+    """Repeated, spaced, empty and quoted header values."""
+    request = botocore_signed(PHANTOM, url="https://h.example.com/", headers=fields, service="s3" if s3 else "x")
+    auth = check(request)
+    signed = sigv4.sign(request, auth, PHANTOM, now=TIME)
+    assert signed.signature == auth.signature
+    assert signed.headers == request.headers
+
+
+def test_headers_beyond_ascii():
+    """A value that was signed as UTF-8 and sent as Latin-1 (Node), or sent as it was signed: AWS's text allows both."""
+    request = botocore_signed(PHANTOM, headers={"X-Amz-Meta-A": "grüße"})
+    assert b"gr\xfc\xdfe" in dict(request.headers).values()
+    assert check(request).spelling.text == "utf-8"
+    fields = tuple((name, value.decode("latin-1").encode()) for name, value in request.headers)
+    assert check(replace(request, headers=fields)).spelling.text == "latin-1"
+
+
 @pytest.mark.parametrize("signer", SIGNERS)
 @pytest.mark.parametrize("name", CASES)
 def test_any_change_is_noticed(signer, name):

@@ -3,6 +3,7 @@ thread. Every failure is a Refusal that says what to do: 503 where trying again 
 
 from __future__ import annotations
 
+import logging
 import secrets
 import string
 import threading
@@ -40,6 +41,9 @@ class Source:
     """Where a gateway's real credentials come from."""
 
     def __init__(self, client_factory: ClientFactory | None = None) -> None:
+        # botocore logs answers, credentials included, at DEBUG; and mitmproxy sets the root logger to that.
+        for name in ("botocore", "boto3", "urllib3"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         self._lock = threading.Lock()
         self._sessions: dict[str, Any] = {}
         self._clients: dict[tuple[str, str], Any] = {}
