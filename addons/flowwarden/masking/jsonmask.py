@@ -88,7 +88,7 @@ class JsonMasker:
         if node.kind == "string":
             self._string(node, key, reading)
         elif node.kind == "object":
-            pair = _pair(node)
+            pair = _pair(node) or _no_echo(node)
             for name, child in node.items:
                 context = pair[0] if pair is not None and child is pair[1] else name
                 self._walk(child, (*path, name), reading, context)
@@ -168,3 +168,12 @@ def _pair(node: Node) -> tuple[str, Node] | None:
         return None
     name = node.string(*_NAMES)
     return (name, value) if name else None
+
+
+def _no_echo(node: Node) -> tuple[str, Node] | None:
+    """The default of a CloudFormation parameter with NoEcho, as the value of something called secret."""
+    echo = node.get("NoEcho")
+    value = node.get("Default", "DefaultValue")
+    if echo is None or value is None or value.kind != "string":
+        return None
+    return ("NoEcho secret", value)

@@ -12,12 +12,12 @@ from urllib.parse import quote_plus, unquote_to_bytes
 
 from ..errors import Refusal
 from ..types import Call, Headers
-from . import coders, codings, columns, globs, heads, jsontree, kinds, xmlmask
+from . import coders, codings, columns, digests, globs, heads, jsontree, kinds, services, xmlmask
 from .budget import Budget
 from .cbormask import CborMasker
 from .columns import Statements
 from .events import FrameCore, SseCore
-from .jsonmask import JsonMasker
+from .jsonmask import JsonMasker, Special
 from .kinds import Kind
 from .model import Keep, Mask, Masked, keep_nothing, refuse
 from .patterns import Patterns
@@ -48,7 +48,9 @@ class Masker:
         self._profiles = Profiles(masks)
         everywhere = [glob for mask in masks if not mask.actions for glob in mask.fields]
         found = [mask for mask in masks if mask.pattern]
-        self.patterns = Patterns(found, TRIGGERS, [globs.trigger(everywhere), _PAIR, _XML_PAIR, _ESCAPED_NAME])
+        self.patterns = Patterns(
+            found, TRIGGERS, [globs.trigger(everywhere), _PAIR, _XML_PAIR, _ESCAPED_NAME, b"NoEcho"]
+        )
         self.values = Values(self.patterns)
         self._object_masks = [mask for mask in found if mask.objects]
         self._json = JsonMasker(self.values, self._profiles.everywhere)
@@ -151,14 +153,23 @@ class Masker:
 
     def _read_json(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
         jsontree.check(text)
-        special = None
-        if plan.columns and run.call is not None:
-            self.statements.learn(run.call, text)
-            if not columns.by_name(run.call) or plan.column_names.search(text) is not None:
-                special = columns.special(run.call, plan.columns, self.statements, self._json)
+        special = self._special(text, run, plan)
         if special is None and self._clean(text, plan):
             return None
-        return self._json.careful(text, run, plan.fields, special=special, after=plan.after)
+        after = digests.in_json if digests.concerns(run.call) else None
+        return self._json.careful(text, run, plan.fields, special=special, after=after)
+
+    def _special(self, text: bytes, run: Run, plan: Plan) -> Special | None:
+        call = run.call
+        if call is None or call.operation is None:
+            return None
+        if plan.columns:
+            self.statements.learn(call, text)
+            if not columns.by_name(call) or plan.column_names.search(text) is not None:
+                found = columns.special(call, plan.columns, self.statements, self._json)
+                if found is not None:
+                    return found
+        return services.special(call, text, plan.members)
 
     def _read_xml(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
         if not text.strip():
@@ -167,7 +178,8 @@ class Masker:
         plain = b"<!" not in text and self._clean(text, plan)
         if plain and (b"&" not in text or self._clean(xmlmask.unescaped(text), plan)):
             return None
-        return self._xml.careful(text, run, plan.fields)
+        made = self._xml.careful(text, run, plan.fields)
+        return digests.in_xml(made) if made is not None and digests.concerns(run.call) else made
 
     def _read_text(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
         if text[:1] in b"{[" and jsontree.is_json(text):

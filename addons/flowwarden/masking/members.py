@@ -172,5 +172,9 @@ def _walk(
 def of(service: str, operation: str, side: Literal["input", "output"], which: str) -> tuple[Member, ...]:
     """What the set `which` (secret or sensitive) hides in one side of an operation."""
     if which == "secret":
-        return known(service, operation) + marked(service, operation, side, "secret")
+        listed = known(service, operation)
+        parents = tuple("." + member.path.rpartition(".")[0].lower() for member in listed if "." in member.path)
+        # where the table names a member of a marked structure (an environment's values), its other members stay readable
+        marks = [m for m in marked(service, operation, side, "secret") if not m.path.lower().endswith(parents)]
+        return (*listed, *marks)
     return marked(service, operation, side, "sensitive")

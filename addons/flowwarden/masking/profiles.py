@@ -13,7 +13,7 @@ import re2
 from ..types import Call
 from . import members
 from .globs import Globs
-from .jsonmask import Special, Whole
+from .jsonmask import Whole
 from .model import Mask
 from .patterns import options
 
@@ -30,7 +30,7 @@ class Plan:
     columns: tuple[Mask, ...]
     column_names: Any = None  # finds the columns' names in a raw text
     is_object: bool = False
-    after: Special | None = None
+    members: Mask | None = None
 
 
 class Profiles:
@@ -74,6 +74,7 @@ class Profiles:
             off=frozenset(mask.id for mask in self._masks if mask not in here),
             columns=tuple(mask for mask in here if mask.columns),
             column_names=_finder({glob for mask in here for glob in mask.columns}),
+            members=next((mask for mask in here if mask.members == "secret"), None),
             is_object=service == "s3" and name in _OBJECTS,
         )
 
