@@ -1,0 +1,331 @@
+"""Held calls in a real gateway: late answers, retries, races, clients that leave, just-in-time access, a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from support.clients import Keys, boto_client, eventually, sign
+from support.gateway import POLICY, REGION, GatewayProcess
+from support.issuer import OidcIssuer
+from support.strict_aws import StrictAws
+from support.way import Way
+
+MANY = 500 if os.environ.get("FLOWWARDEN_SOAK") else 100
+
+
+def rule(action: str, **changes: Any) -> dict[str, Any]:
+    base = {"effect": "approve", "approvers": {"groups": ["sre"]}, "hold": "20s", "expires": "60s"}
+    return {"id": action.lower(), "actions": [f"ec2:{action}"], **base, **changes}
+
+
+RULES = [
+    rule("TerminateInstances"),
+    rule("StopInstances", hold="200ms"),
+    rule("RebootInstances", scope="operation"),
+    rule("StartInstances", scope="session", **{"for": "30m"}, actions=["ec2:StartInstances", "ec2:MonitorInstances"]),
+    rule("DeleteVolume", approvers={"groups": ["sre"], "count": 2}),
+]
+
+
+def gateway_with(folder: Path, issuer: OidcIssuer, aws: StrictAws, *rules: dict[str, Any]) -> GatewayProcess:
+    allowed = [found for found in POLICY["rules"] if found["effect"] != "approve"]
+    policy = POLICY | {"rules": [*allowed, *rules]}
+    return GatewayProcess(folder / "gateway", issuer, sandbox=aws.url, policy=policy)
+
+
+@pytest.fixture(scope="module")
+def _way(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
+    folder = tmp_path_factory.mktemp("held")
+    with StrictAws(open_sts=True) as aws, gateway_with(folder, issuer, aws, *RULES) as gateway:
+        yield Way(aws, gateway, issuer)
+
+
+@pytest.fixture
+def way(_way: Way) -> Iterator[Way]:
+    _way.aws.forget()
+    yield _way
+    _way.aws.forget()
+    assert "Traceback" not in _way.gateway.text
+
+
+@pytest.fixture
+def env(way: Way) -> dict[str, str]:
+    """A session of its own for each test: no question or grant of another test is in it."""
+    return way.gateway.session(subject="alice")
+
+
+@pytest.fixture
+def carol(issuer: OidcIssuer) -> str:
+    return issuer.token("carol", ("sre",), owner=None)
+
+
+def call(env: dict[str, str], method: str = "terminate_instances", **params: Any) -> Any:
+    """The answer, or the error as (code, message)."""
+    try:
+        return getattr(boto_client("ec2", env), method)(**(params or {"InstanceIds": ["i-1"]}))
+    except ClientError as error:
+        return error.response["Error"]["Code"], error.response["Error"]["Message"]
+
+
+def mine(way: Way, env: dict[str, str], token: str, state: str = "open") -> list[dict[str, Any]]:
+    return [q for q in way.gateway.questions(token, state) if q["session"] == env["FLOWWARDEN_SESSION"]]
+
+
+def asked(way: Way, env: dict[str, str], token: str) -> str:
+    return str(eventually(lambda: mine(way, env, token), what="a question")[0]["id"])
+
+
+def answer(way: Way, approval: str, token: str, approve: bool = True, reason: str = "") -> int:
+    body = {"approve": approve, "reason": reason}
+    return way.gateway.operators("POST", f"/approvals/{approval}/answer", token, body)[0]
+
+
+def state(way: Way, approval: str, token: str) -> str:
+    return str(way.gateway.operators("GET", f"/approvals/{approval}", token)[1]["state"])
+
+
+def sent(way: Way, action: str) -> int:
+    return sum(seen.action == action for seen in way.calls)
+
+
+def test_a_late_answer(way: Way, env: dict[str, str], carol: str) -> None:
+    """ApprovalPending says where to ask; the status is there; the retry uses the grant; the next one is a new question."""
+    code, message = call(env, "stop_instances")
+    (question,) = mine(way, env, carol)
+    assert code == "ApprovalPending"
+    assert question["id"] in message
+    status, told = way.gateway.internal("GET", f"/approvals/{question['id']}", credential=env["FLOWWARDEN_HANDLE"])
+    assert (status, json.loads(told)["state"]) == (200, "open")
+    assert call(env, "stop_instances")[0] == "ApprovalPending"
+    assert [q["id"] for q in mine(way, env, carol)] == [question["id"]], "the retry joins the open question"
+    assert sent(way, "StopInstances") == 0
+    assert answer(way, question["id"], carol) == 200
+    assert not isinstance(call(env, "stop_instances"), tuple)
+    assert sent(way, "StopInstances") == 1
+    assert call(env, "stop_instances")[0] == "ApprovalPending"
+    assert mine(way, env, carol)[0]["id"] != question["id"]
+
+
+def test_anything_changed_is_a_new_question(way: Way, env: dict[str, str], carol: str) -> None:
+    """Another instance, one more, another region: the grant is for what was approved."""
+    assert call(env, "stop_instances")[0] == "ApprovalPending"
+    approved = asked(way, env, carol)
+    assert answer(way, approved, carol) == 200
+    other = {**env, "AWS_REGION": "eu-west-1"}
+    for params in ({"InstanceIds": ["i-2"]}, {"InstanceIds": ["i-1", "i-2"]}, {"InstanceIds": ["i-1"], "Force": True}):
+        assert call(env, "stop_instances", **params)[0] == "ApprovalPending"
+    assert call(other, "stop_instances")[0] == "ApprovalPending"
+    assert len(mine(way, env, carol)) == 4
+    assert sent(way, "StopInstances") == 0
+    assert state(way, approved, carol) == "approved"
+
+
+def test_one_execution_for_many_at_once(way: Way, env: dict[str, str], carol: str) -> None:
+    """Twenty identical calls held at once are one question, and its approval is one execution."""
+    with ThreadPoolExecutor(20) as pool:
+        calls = [pool.submit(call, env) for _ in range(20)]
+        approval = asked(way, env, carol)
+        eventually(lambda: waiting(way, approval) >= 20, what="twenty held calls")
+        assert answer(way, approval, carol) == 200
+        results = [done.result(60) for done in calls]
+    assert sum(not isinstance(result, tuple) for result in results) == 1
+    assert sent(way, "TerminateInstances") == 1
+    assert state(way, approval, carol) == "spent"
+
+
+def waiting(way: Way, approval: str) -> int:
+    """How many requests were told of as asking or joining."""
+    records = way.gateway.evidence()
+    return sum(
+        r["type"] == "approval" and r.get("approval") == approval and r["event"] in ("asked", "joined") for r in records
+    )
+
+
+def test_a_denial_reaches_the_agent(way: Way, env: dict[str, str], carol: str) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(call, env)
+        assert answer(way, asked(way, env, carol), carol, False, "use the\r\nX-Evil: staging account") == 200
+        code, message = held.result(60)
+    assert code == "AccessDenied"
+    assert "use the X-Evil: staging account" in message
+    assert sent(way, "TerminateInstances") == 0
+
+
+def test_a_client_that_leaves(way: Way, env: dict[str, str], carol: str) -> None:
+    """Noticed within a second: the question is withdrawn, nothing is forwarded, an answer comes too late."""
+    body = b"Action=TerminateInstances&InstanceId.1=i-9&Version=2016-11-15"
+    url = f"https://ec2.{REGION}.amazonaws.com/"
+    kind = (("Content-Type", "application/x-www-form-urlencoded; charset=utf-8"),)
+    target, head = sign(Keys.of(env), "POST", url, service="ec2", region=REGION, fields=kind, body=body)
+    with way.tunnel(env, f"ec2.{REGION}.amazonaws.com") as client:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in head)
+        client.send(f"POST {target} HTTP/1.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        approval = asked(way, env, carol)
+    left = time.monotonic()
+    eventually(lambda: state(way, approval, carol) == "withdrawn", what="the withdrawal")
+    assert time.monotonic() - left < 2
+    assert answer(way, approval, carol) == 409
+    assert sent(way, "TerminateInstances") == 0
+
+
+def test_two_people(way: Way, env: dict[str, str], carol: str, issuer: OidcIssuer) -> None:
+    """The second approval lets it pass, and the same person's second is none."""
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(call, env, "delete_volume", VolumeId="vol-1")
+        approval = asked(way, env, carol)
+        assert answer(way, approval, carol) == 200
+        assert answer(way, approval, issuer.token("carol", ("sre", "platform"), owner=None)) == 200
+        assert state(way, approval, carol) == "open"
+        assert not held.done()
+        assert answer(way, approval, issuer.token("dave", ("sre",), owner=None)) == 200
+        assert not isinstance(held.result(60), tuple)
+
+
+def test_an_operation_for_a_time(way: Way, env: dict[str, str], carol: str) -> None:
+    """Scope operation: the same operation on the same resources passes again, on others it does not."""
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(call, env, "reboot_instances")
+        approval = asked(way, env, carol)
+        assert answer(way, approval, carol) == 200
+        assert not isinstance(held.result(60), tuple)
+        assert not isinstance(call(env, "reboot_instances"), tuple)
+        assert sent(way, "RebootInstances") == 2
+        other = pool.submit(call, env, "reboot_instances", InstanceIds=["i-2"])
+        second = asked(way, env, carol)
+        assert answer(way, second, carol, False) == 200
+        assert other.result(60)[0] == "AccessDenied"
+    assert way.gateway.operators("POST", f"/approvals/{approval}/revoke", carol, {"reason": "done"})[0] == 200
+    with ThreadPoolExecutor(1) as pool:
+        again = pool.submit(call, env, "reboot_instances")
+        assert answer(way, asked(way, env, carol), carol, False) == 200
+        assert again.result(60)[0] == "AccessDenied"
+    assert sent(way, "RebootInstances") == 2
+
+
+def test_just_in_time_access(way: Way, env: dict[str, str], carol: str) -> None:
+    """Scope session: what the rule names, on anything, until it is revoked or the session ends; not in another session."""
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(call, env, "start_instances")
+        approval = asked(way, env, carol)
+        assert answer(way, approval, carol) == 200
+        assert not isinstance(held.result(60), tuple)
+        assert not isinstance(call(env, "start_instances", InstanceIds=["i-7"]), tuple)
+        assert not isinstance(call(env, "monitor_instances"), tuple)
+        stranger = way.gateway.session(subject="alice")
+        theirs = pool.submit(call, stranger, "start_instances")
+        assert answer(way, asked(way, stranger, carol), carol, False) == 200
+        assert theirs.result(60)[0] == "AccessDenied"
+        way.gateway.operators("POST", f"/approvals/{approval}/revoke", carol, {})
+        after = pool.submit(call, env, "monitor_instances")
+        assert answer(way, asked(way, env, carol), carol, False) == 200
+        assert after.result(60)[0] == "AccessDenied"
+
+
+def test_the_end_of_the_session(way: Way, env: dict[str, str], carol: str) -> None:
+    """Ends what is held at once, and its questions with it."""
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(call, env)
+        approval = asked(way, env, carol)
+        assert way.gateway.internal("DELETE", "/session", credential=env["FLOWWARDEN_HANDLE"])[0] == 200
+        assert isinstance(held.result(10), tuple)
+    assert state(way, approval, carol) == "withdrawn"
+    assert sent(way, "TerminateInstances") == 0
+
+
+def test_everything_is_in_the_evidence(way: Way, env: dict[str, str], carol: str) -> None:
+    """Question, view, answer and use: with who and which digest, in order."""
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(call, env)
+        approval = asked(way, env, carol)
+        state(way, approval, carol)
+        assert answer(way, approval, carol, reason="ticket 7") == 200
+        assert not isinstance(held.result(60), tuple)
+
+    def told() -> list[dict[str, Any]]:
+        return [r for r in way.gateway.evidence() if r["type"] == "approval" and r.get("approval") == approval]
+
+    records = eventually(lambda: told() if any(r["event"] == "used" for r in told()) else None, what="the use's record")
+    assert [record["event"] for record in records] == ["asked", "viewed", "answered", "approved", "used"]
+    assert records[2]["by"]["subject"] == "carol" and records[2]["reason"] == "ticket 7"
+    assert len({record["digest"] for record in records}) == 1
+
+
+def test_many_held_while_others_pass(way: Way, env: dict[str, str], carol: str) -> None:
+    """Held calls cost others nothing: a call beside them takes about as long as before."""
+    sts = boto_client("sts", env)
+
+    def median() -> float:
+        took = []
+        for _ in range(21):
+            start = time.perf_counter()
+            sts.get_caller_identity()
+            took.append(time.perf_counter() - start)
+        return sorted(took)[10]
+
+    median()
+    alone = median()
+    body = b"Action=TerminateInstances&InstanceId.1=i-%d&Version=2016-11-15"
+    url, kind = f"https://ec2.{REGION}.amazonaws.com/", (("Content-Type", "application/x-www-form-urlencoded"),)
+    clients = []
+    for number in range(MANY):
+        content = body % number
+        target, head = sign(Keys.of(env), "POST", url, service="ec2", region=REGION, fields=kind, body=content)
+        client = way.tunnel(env, f"ec2.{REGION}.amazonaws.com")
+        lines = "".join(f"{name}: {value}\r\n" for name, value in head)
+        client.send(f"POST {target} HTTP/1.1\r\n{lines}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        clients.append(client)
+    eventually(lambda: len(mine(way, env, carol)) == MANY, what="all of them held")
+    beside = median()
+    assert beside < 3 * alone + 0.02, (alone, beside)
+    way.gateway.internal("DELETE", "/session", credential=env["FLOWWARDEN_HANDLE"])
+    assert {client.reply("POST").status for client in clients} == {403}
+    for client in clients:
+        client.close()
+    assert sent(way, "TerminateInstances") == 0
+
+
+@pytest.mark.xfail(strict=True, reason="the alarm at load is an error in mitmproxy's log, and ends the start")
+def test_on_timeout_allow(tmp_path: Path, issuer: OidcIssuer) -> None:
+    """Nobody answers: it passes, as the rule says, and an alarm is in the evidence, at load and at use."""
+    lenient = rule("StopInstances", hold="200ms", on_timeout="allow")
+    with StrictAws(open_sts=True) as aws, gateway_with(tmp_path, issuer, aws, lenient) as gateway:
+        way = Way(aws, gateway, issuer)
+        assert sum(record["type"] == "alarm" for record in gateway.evidence()) == 1
+        assert not isinstance(call(gateway.session(), "stop_instances"), tuple)
+        assert sent(way, "StopInstances") == 1
+        records = eventually(lambda: [r for r in gateway.evidence() if r.get("event") == "allowed"], what="the record")
+        assert len(records) == 1
+        assert sum(record["type"] == "alarm" for record in gateway.evidence()) == 2
+
+
+def test_a_crash_keeps_what_was_answered(tmp_path: Path, issuer: OidcIssuer, carol: str) -> None:
+    """kill -9: spent stays spent, open stays open, and a late grant is used once by the same session afterwards."""
+    with StrictAws(open_sts=True) as aws:
+        gateway = gateway_with(tmp_path, issuer, aws, *RULES).start()
+        way = Way(aws, gateway, issuer)
+        env = gateway.session(subject="alice")
+        assert call(env, "stop_instances")[0] == "ApprovalPending"
+        used = asked(way, env, carol)
+        assert answer(way, used, carol) == 200
+        assert not isinstance(call(env, "stop_instances"), tuple)
+        assert call(env, "stop_instances", InstanceIds=["i-2"])[0] == "ApprovalPending"
+        late = asked(way, env, carol)
+        gateway.kill()
+        gateway.start()
+        assert state(way, used, carol) == "spent"
+        assert state(way, late, carol) == "open"
+        assert call(env, "stop_instances")[0] == "ApprovalPending", "a spent grant lets nothing pass"
+        assert answer(way, late, carol) == 200
+        assert not isinstance(call(env, "stop_instances", InstanceIds=["i-2"]), tuple)
+        assert call(env, "stop_instances", InstanceIds=["i-2"])[0] == "ApprovalPending"
+        assert sent(way, "StopInstances") == 2
+        gateway.stop()
