@@ -201,13 +201,14 @@ class GatewayProcess:
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        self.output.extend(iter(process.stdout.readline, ""))
+        for line in process.stdout:
+            self.output.append(line)
 
     def start(self, *arguments: str, timeout: float = 60) -> GatewayProcess:
         """Starts and waits until /health says that it is ready; RuntimeError with its output if it ends before."""
         self.spawn(*arguments)
         end = time.monotonic() + timeout
-        while not self.healthy():
+        while not (self.healthy() and self.listening()):
             self._wait(0.02)
             if self.returncode is not None or time.monotonic() > end:
                 self.kill()
@@ -228,6 +229,13 @@ class GatewayProcess:
         except (OSError, urllib.error.URLError):
             return False
 
+    def listening(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+        except OSError:
+            return False
+        return True
+
     @property
     def returncode(self) -> int | None:
         return self.process.poll() if self.process else None
@@ -235,6 +243,22 @@ class GatewayProcess:
     @property
     def text(self) -> str:
         return "".join(self.output)
+
+    def refused(self, *arguments: str, timeout: float = 60) -> str:
+        """Starts what must not start: exit code 2, one line, no traceback. The line."""
+        self.spawn(*arguments)
+        assert self.process is not None
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the gateway started, or hangs:\n{self.text}") from None
+        for reader in self._readers:
+            reader.join(10)
+        text = self.text.strip()
+        if self.returncode != 2 or "Traceback" in text or not 0 < len(text.splitlines()) <= 2:
+            raise AssertionError(f"exit code {self.returncode}, and it says:\n{text}")
+        return text
 
     def stop(self, timeout: float = 40) -> int:
         """SIGTERM and wait; the exit code."""
