@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from flowwarden.credentials import phantoms, swap
 from flowwarden.errors import Refusal
-from flowwarden.types import Credentials, Operation
+from flowwarden.types import Credentials, Operation, Phantom
 
 KEY, SECRET, TOKEN = (
     "ASIA" + "QNZGKIQY56JQ7WML",
@@ -29,6 +29,7 @@ INNER = (
 )
 MODELS = botocore.session.get_session()
 ASSUME = Operation("sts", "AssumeRole")
+WHEN = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 class Mint:
@@ -79,8 +80,7 @@ def test_sts(operation):
     out, count = swap.swap(Operation("sts", operation), "text/xml", body, mint)
     real, phantom = mint.asked[0], mint.given[0]
     assert count == 1
-    when = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
-    assert real == Credentials(KEY, SECRET, TOKEN, when)
+    assert real == Credentials(KEY, SECRET, TOKEN, WHEN.timestamp())
     shown = parsed("sts", operation, out)["Credentials"]
     assert (shown["AccessKeyId"], shown["SecretAccessKey"]) == (phantom.access_key_id, phantom.secret_access_key)
     assert shown["SessionToken"] == phantom.session_token
@@ -252,6 +252,36 @@ def test_what_cannot_be_read_is_refused(body):
     assert (refused.value.status, refused.value.station) == (502, "swap")
     for text in (KEY, SECRET, TOKEN):
         assert text not in str(refused.value)
+
+
+def test_the_result_is_checked():
+    """A second spelling of a secret elsewhere, or a replacement that does not read back, is refused."""
+    twice = json.dumps(sso()).replace("{", '{"note": "' + TOKEN.replace("/", "\\/") + '", ', 1).encode()
+    with pytest.raises(Refusal, match="still shows"):
+        swap.swap(Operation("sso", "GetRoleCredentials"), "", twice, Mint())
+    for spoilt in ("<" * 40, " " + "x" * 39):
+        phantom = phantoms.mint(token_length=len(TOKEN))
+        wrong = Phantom(phantom.access_key_id, spoilt, phantom.session_token)
+        with pytest.raises(Refusal, match="cannot be rewritten"):
+            swap.swap(ASSUME, "text/xml", xml("AssumeRole"), lambda _real, wrong=wrong: wrong)
+    deep = {"roleCredentials": {}}
+    for _ in range(100):
+        deep = {"a": deep}
+    with pytest.raises(Refusal, match="cannot be read"):
+        swap.swap(Operation("sso", "GetRoleCredentials"), "", json.dumps(deep).encode(), Mint())
+
+
+@pytest.mark.parametrize(
+    "expiration", [WHEN, WHEN.timestamp(), WHEN.timestamp() * 1000, "2026-11-20T12:00:00Z", "2026-11-20T13:00:00+01:00"]
+)
+def test_expiration(expiration):
+    """Every form that AWS gives an end in; an unknown one is no end that the gateway knows."""
+    mint, answer = Mint(), {"Credentials": {**COGNITO["Credentials"], "Expiration": expiration}}
+    get = Operation("cognito-identity", "GetCredentialsForIdentity")
+    swap.swap(get, "application/cbor", cbor2.dumps(answer), mint)
+    assert mint.asked[0].expires == WHEN.timestamp()
+    swap.swap(get, "application/cbor", cbor2.dumps({"Credentials": {**answer["Credentials"], "Expiration": "?"}}), mint)
+    assert mint.asked[1].expires == 0.0
 
 
 def test_a_bad_cbor_is_refused():

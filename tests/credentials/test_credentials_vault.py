@@ -8,6 +8,7 @@ import logging
 import secrets
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import boto3
 import pytest
@@ -232,6 +233,19 @@ async def test_sts_unreachable(make, stub):
     vault.close()
 
 
+async def test_sts_does_not_answer(stub, make, monkeypatch):
+    """A call waits a bounded time; STS's answer still counts for the next one."""
+    monkeypatch.setattr("flowwarden.credentials.vault.WAIT", 0.05)
+    vault, one = make(), session()
+    stub.gate = threading.Event()
+    with pytest.raises(Refusal, match="not answered yet") as refused:
+        await vault.lease(one)
+    assert refused.value.status == 503
+    stub.gate.set()
+    await settled(vault, one.id)
+    assert vault.current(one.id) is not None
+
+
 async def test_a_programming_error_is_a_refusal():
     """Whatever goes wrong in a source, calls are refused and nothing else."""
 
@@ -447,7 +461,7 @@ async def test_moto_as_a_sandbox():
         server.stop()
 
 
-async def test_own_credentials_of_a_source(stub, make, monkeypatch):
+async def test_own_credentials_of_a_source(stub, make, monkeypatch, tmp_path):
     """Without a role the source's credentials are used, if they are of an account that the entry names."""
     key, secret = stub.base
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
@@ -458,6 +472,13 @@ async def test_own_credentials_of_a_source(stub, make, monkeypatch):
     lease = await vault.lease(session())
     assert (lease.credentials.access_key_id, lease.account, lease.role_arn) == (key, ACCOUNT, "")
     assert 0 < lease.expires - Clock()() <= 900 and secret in vault.secrets()
+    answer = {"Version": 1, "AccessKeyId": key, "SecretAccessKey": secret}
+    answer["Expiration"] = (datetime.now(UTC) + timedelta(seconds=700)).isoformat()
+    (tmp_path / "answer").write_text(json.dumps(answer))
+    (tmp_path / "config").write_text(f"[profile short]\ncredential_process = cat {tmp_path / 'answer'}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    lease = await make(replace(own, source="short")).lease(session())
+    assert 600 < lease.expires - Clock()() <= 700  # the source's own end
     with pytest.raises(Refusal, match=f"of account {ACCOUNT}"):
         await make(replace(own, accounts=(OTHER,))).lease(session())
 

@@ -61,8 +61,9 @@ def test_query():
     auth = parse(botocore_signed(PHANTOM, url=S3, service="s3", presigned=77))
     assert (auth.presigned, auth.expires, auth.kind, auth.s3) == (True, 77, Kind.UNSIGNED, True)
     assert auth.session_token == PHANTOM.session_token and auth.signed_headers == ("host",)
-    auth = parse(botocore_signed(PHANTOM, presigned=77))
-    assert auth.kind is Kind.ABSENT_HASH
+    request = botocore_signed(PHANTOM, presigned=77)
+    assert parse(request).kind is Kind.ABSENT_HASH
+    assert parse(replace(request, target=request.target.replace("&X-Amz-Expires=77", ""))).expires == 300
     request = botocore_signed(PHANTOM, url=S3, service="s3", presigned=5)
     hoisted = replace(request, target=request.target + "&X-Amz-Content-Sha256=UNSIGNED-PAYLOAD")
     assert parse(hoisted).content_sha256 == "UNSIGNED-PAYLOAD"
@@ -245,6 +246,8 @@ def test_sigv4a():
         url = "https://b.accesspoint.s3-global.amazonaws.com" + signed.path
         found = refusal(to_request("GET", url, list(signed.headers), b""))
         assert "SigV4A" in found.message and found.status == 403
+    regions = with_header(botocore_signed(PHANTOM, url=S3, service="s3"), "X-Amz-Region-Set", "*")
+    assert "SigV4A" in refusal(regions).message
     chunks = botocore_signed(PHANTOM, url=S3, service="s3", payload="STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER")
     assert "SigV4A" in refusal(chunks).message
 

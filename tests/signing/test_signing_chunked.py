@@ -318,6 +318,26 @@ def test_heads_that_contradict_themselves():
     assert refused(head, [broken])[0] == "MalformedTrailerError"
 
 
+def test_signed_trailers_that_are_wrong():
+    """No signature, a line behind it, a line that is no field, a trailer without end."""
+    head, body = upload([b"A"], TRAILER)
+    at = body.index(b"x-amz-trailer-signature")
+    signature, field = body[at:-2], body[body.index(b"x-amz-checksum") : at]
+    for wrong in (
+        body[:at] + b"\r\n",
+        body[:-2] + field + b"\r\n",
+        body[:-2] + signature + b"\r\n",
+        body[:at] + field + body[at:],
+        body[:at] + b"no field\r\n" + body[at:],
+        body[:at] + b"x-amz-trailer-signature:0\r\n\r\n",
+        body[:at] + (b"x-amz-meta-%d:" % 1 + b"x" * 1000 + b"\r\n") * 20 + body[at:],
+        body.replace(b":sOO8/Q==", b":" + b"x" * 17000),
+    ):
+        code, out = refused(head, [wrong])
+        assert code in {"MalformedTrailerError", "InvalidRequest"}
+        assert not out
+
+
 def test_memory_is_constant():
     """64 MiB in chunks of 64 KiB pass with less than 1 MiB held."""
     chunk, count = b"x" * 65536, 1024
@@ -404,6 +424,16 @@ def test_no_bytes_give_a_traceback(body):
 
 def test_which_body_needs_what():
     """A plain body has no transform; one whose hash is in the signature alone cannot stream."""
+    headers = {"X-Amz-Decoded-Content-Length": "0", "X-Amz-Trailer": "x-amz-checksum-crc32"}
+    trailer = botocore_signed(
+        PHANTOM,
+        "PUT",
+        "https://b.s3.amazonaws.com/k",
+        service="s3",
+        headers=headers,
+        payload=Kind.STREAMING_UNSIGNED_TRAILER.value,
+    )
+    assert isinstance(started(trailer)[0], chunked.TrailerReader)
     for payload in ("UNSIGNED-PAYLOAD", hashlib.sha256(b"x").hexdigest()):
         plain = botocore_signed(PHANTOM, "PUT", "https://b.s3.amazonaws.com/k", service="s3", payload=payload)
         assert started(plain)[0] is None

@@ -359,6 +359,17 @@ def test_unsigned_headers_are_refused():
     with pytest.raises(Refusal) as refused:
         check(replace(s3, headers=(*s3.headers, (b"x-amz-acl", b"public-read"))))
     assert refused.value.code == "AccessDenied"
+    missing = replace(request, headers=tuple(f for f in request.headers if f[0] != b"X-Amz-Date"))
+    auth = parse(request)
+    with pytest.raises(Refusal, match="'x-amz-date', which the request does not have"):
+        sigv4.verify(
+            missing,
+            auth,
+            PHANTOM.secret_access_key,
+            now=TIME,
+            body_sha256=sha(b""),
+            session_token=PHANTOM.session_token,
+        )
     fields = tuple((n, v.replace(b"host;", b"")) for n, v in request.headers)
     with pytest.raises(Refusal, match="Host"):
         check(replace(request, headers=fields))
@@ -445,6 +456,10 @@ def test_streaming_bodies_are_checked_when_they_are_known():
     with pytest.raises(Refusal) as refused:
         sigv4.check_payload(auth, sha(b"other"))
     assert refused.value.code == "XAmzContentSHA256Mismatch"
+    other = parse(botocore_signed(PHANTOM, body=b"hello", headers={"X-Amz-Content-SHA256": sha(b"hello")}))
+    with pytest.raises(Refusal) as refused:
+        sigv4.check_payload(other, sha(b"other"))
+    assert refused.value.code == "SignatureDoesNotMatch"
     absent = botocore_signed(PHANTOM, method="POST", body=b"Action=x")
     auth = parse(absent)
     assert sigv4.needs_body(auth)
@@ -469,6 +484,7 @@ def test_http2_has_no_host_header():
         ("/?a=1+2", "/?a=1%202", "x"),
         ("/?a=1+2", "/?a=1%2B2", "x"),
         ("/?b=x/y&a", "/?b=x%2Fy&a=", "x"),
+        ("/?b=x/y&&a=1&", "/?b=x%2Fy&a=1", "x"),
         ("/k(1)!", "/k%281%29%21", "s3"),
         ("/k%2Fx", "/k/x", "s3"),
     ],
