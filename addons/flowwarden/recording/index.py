@@ -19,7 +19,7 @@ from . import rows
 from .ledger import LOG
 from .read import records
 from .schema import FLOW_COLUMNS, migrations
-from .search import Filter, query
+from .search import Filter, find, prepare
 
 FILE = "index.db"
 BATCH = 2000
@@ -41,6 +41,7 @@ class Index:
             self.connection.row_factory = sqlite3.Row
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA synchronous = NORMAL")  # derived: what a power cut takes is read again
+            prepare(self.connection)
             migrations.apply(Database(self.connection, execute_plugins=False))
         except sqlite3.Error as error:
             raise StoreError(
@@ -117,10 +118,13 @@ class Index:
         """The newest flows that fit all that is asked, newest first.
 
         `action` may hold `*`; `since` and `until` are RFC 3339 or their beginnings; `search` is words that actions,
-        resources, host or path have to hold, each as a beginning.
+        resources, host or path have to hold (as beginnings where nothing holds them whole). Newest by time, then by seq.
         """
         asked = Filter(session, action, decision, since, until, search, request_id, outcome)
-        return self._rows(*query(asked, limit))
+        try:
+            return [dict(row) for row in find(self.connection, asked, limit)]
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from None
 
     def flow(self, id: str) -> dict[str, Any] | None:
         """One flow by its id or the beginning of it, with its masks; None if there is none, or more than one."""
@@ -151,9 +155,10 @@ class Index:
         try:
             return [dict(row) for row in self.connection.execute(sql, list(values))]
         except sqlite3.Error as error:
-            raise StoreError(
-                f"the index {self.path} cannot be read: {error}", "`flowwarden index rebuild` makes it anew"
-            ) from None
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: sqlite3.Error) -> StoreError:
+        return StoreError(f"the index {self.path} cannot be read: {error}", "`flowwarden index rebuild` makes it anew")
 
 
 class _Batch:

@@ -33,9 +33,10 @@ def tables(db: Database) -> None:
             outcome TEXT, code TEXT, reason TEXT, request_id TEXT, masked INTEGER, bytes INTEGER, file TEXT,
             offset INTEGER, length INTEGER, outcome_seq INTEGER);
         CREATE INDEX flows_id ON flows (id);
-        CREATE INDEX flows_session ON flows (session, seq);
-        CREATE INDEX flows_action ON flows (action, seq);
-        CREATE INDEX flows_decision ON flows (decision, seq);
+        CREATE INDEX flows_session ON flows (session, time);
+        CREATE INDEX flows_action ON flows (action, time);
+        CREATE INDEX flows_decision ON flows (decision, time);
+        CREATE INDEX flows_outcome ON flows (outcome, time);
         CREATE INDEX flows_time ON flows (time);
         CREATE INDEX flows_request_id ON flows (request_id) WHERE request_id != '';
         CREATE TABLE approvals (id TEXT PRIMARY KEY, session TEXT REFERENCES sessions(id), flow TEXT, state TEXT,
@@ -45,6 +46,6 @@ def tables(db: Database) -> None:
         CREATE TABLE leases (seq INTEGER PRIMARY KEY, session TEXT REFERENCES sessions(id), access_key_id TEXT,
             role TEXT, account TEXT, expires TEXT, source_identity TEXT, taken TEXT);
         CREATE VIRTUAL TABLE flows_fts USING fts5(actions, resource, host, path, content='flows', content_rowid='seq',
-            tokenize="unicode61", columnsize=0, detail=full);
+            tokenize="unicode61 remove_diacritics 0", columnsize=0, detail=full);
         INSERT INTO position VALUES (0, 0, 0, '');
     """)
