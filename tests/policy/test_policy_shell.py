@@ -218,7 +218,8 @@ def test_a_pattern_is_a_program_and_its_arguments(text: str) -> None:
 
 _PIECES = st.sampled_from(
     ["ls", "probe", " ", "\t", "\n", ";", "&", "&&", "|", "(", ")", "{", "}", "'", '"', "\\", "`", "$(", ")", "$", "x=1",
-     "<", ">/dev/null", "#", "if", "then", "fi", "!", "eval", "sh -c", "echo", "for", "in", "do", "done", "[[", "]]", "-n"]
+     "<", ">/dev/null", "#", "if", "then", "fi", "!", "eval", "sh -c", "echo", "for", "in", "do", "done", "[[", "]]", "-n",
+     "\\\n", "a=", ",", "=", "*", "{a,", "}", "env", "<<<", "<(", "${x}", "~", "?", "time", "command ", "-- ", "&>", "1"]
 )  # fmt: skip
 
 
