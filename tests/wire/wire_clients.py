@@ -14,7 +14,7 @@ import h2.events
 import h11
 
 HOST = "upstream.example.com"
-PATIENCE = 20.0  # seconds until a test that waits for something is a failed test
+PATIENCE = 10.0  # seconds until a test that waits for something is a failed test
 
 
 @dataclass

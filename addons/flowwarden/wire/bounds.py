@@ -16,18 +16,20 @@ from .gate import Commands
 HEAD_LIMIT = 64 * 1024  # bytes of an HTTP/1 head, either direction
 HEAD_SECONDS = 30.0  # from a head's first byte to its last
 
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, section 5.6.2
+_METHOD = re.compile(_TOKEN + rb"(?: |\Z)")
+_REQUEST_LINE = re.compile(_TOKEN + rb" [^ ]+ HTTP/[0-9]\.[0-9]\r?\Z")
 _INFORMATIONAL = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r]")
 
 
 class Bounded(Http1Connection):
     """HTTP/1 with a limit and a time for the head of a message, either direction."""
 
-    _heads = 0
-    _waiting = -1
+    _timer: commands.RequestWakeup | None = None  # of the head that has begun
 
     def _handle_event(self, event: events.Event) -> Commands:
         if isinstance(event, events.Wakeup):
-            if self._waiting == self._heads and self._in_head():
+            if event.command is self._timer and self._in_head():
                 yield from self.head_fault(408, "a head took too long")
             return
         try:
@@ -38,9 +40,12 @@ class Bounded(Http1Connection):
             return
         if self.state == self.wait and len(self.buf) > HEAD_LIMIT:
             yield from self.fault("too many pipelined requests")
-        elif isinstance(event, events.DataReceived) and self._in_head() and self._waiting != self._heads:
-            self._waiting = self._heads
-            yield commands.RequestWakeup(HEAD_SECONDS)
+        elif isinstance(event, events.DataReceived) and self._in_head():
+            if not self.plausible():
+                yield from self.head_fault(400, "this is not HTTP")
+            elif self._timer is None:
+                self._timer = commands.RequestWakeup(HEAD_SECONDS)
+                yield self._timer
 
     def _in_head(self) -> bool:
         return bool(self.buf) and self.state == self.read_headers
@@ -54,8 +59,12 @@ class Bounded(Http1Connection):
                     yield from self.head_fault(431, f"a head may have {HEAD_LIMIT} bytes")
                     return
         yield from super().read_headers(event)
-        if self.state != self.read_headers:
-            self._heads += 1
+        if self.state != self.read_headers or not self.buf:
+            self._timer = None
+
+    def plausible(self) -> bool:
+        """Whether an unfinished head can become one; else the connection need not wait for its end."""
+        return True
 
     def skip_informational(self) -> None:
         """Only answers have informational heads before them."""
@@ -73,6 +82,10 @@ class Bounded(Http1Connection):
 
 class BoundedHttp1Server(Bounded, Http1Server):
     """HTTP/1 towards the client."""
+
+    def plausible(self) -> bool:
+        line, end, _ = bytes(self.buf).lstrip(b"\r\n").partition(b"\n")
+        return not line or (_REQUEST_LINE.match(line) if end else _METHOD.match(line)) is not None
 
     def head_fault(self, status: int, message: str) -> Commands:
         self.buf = type(self.buf)()
@@ -102,21 +115,20 @@ class BoundedHttp1Client(Bounded, Http1Client):
 class BoundedHttp2Server(Http2Server):
     """HTTP/2 towards the client with a time for a header block (its size is bounded by h2)."""
 
-    _blocks = 0
-    _waiting = -1
+    _timer: commands.RequestWakeup | None = None  # of the header block that has begun
 
     def _handle_event(self, event: events.Event) -> Commands:
         if isinstance(event, events.Wakeup):
-            if self._unfinished() and self._waiting == self._blocks:
+            if event.command is self._timer and self._unfinished():
                 yield from self.protocol_error("a header block took too long")
             return
         yield from super()._handle_event(event)
         if isinstance(event, events.DataReceived):
             if not self._unfinished():
-                self._blocks += 1
-            elif self._waiting != self._blocks:
-                self._waiting = self._blocks
-                yield commands.RequestWakeup(HEAD_SECONDS)
+                self._timer = None
+            elif self._timer is None:
+                self._timer = commands.RequestWakeup(HEAD_SECONDS)
+                yield self._timer
 
     def _unfinished(self) -> bool:
         return bool(self.h2_conn.incoming_buffer._headers_buffer)

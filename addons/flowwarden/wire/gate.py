@@ -13,13 +13,16 @@ from ..errors import Refusal
 
 Commands = layer.CommandGenerator[Any]
 
-_PEER_BYTES = re.compile(r"""\bb['"].*""", re.DOTALL)
+_PEER_BYTES = re.compile(r"""(?<![a-z])b?['"].*""", re.DOTALL)
 
 
 class Gate(Protocol):
     """What the wire asks of the gateway. Every method that may refuse raises `Refusal`."""
 
     body_limit: int
+
+    def at_once(self, event: str, flow: http.HTTPFlow) -> bool:
+        """Runs a head's hook here and now. False: a station has to wait, and mitmproxy has to run the hook."""
 
     def began(self, flow: http.HTTPFlow, credential: str) -> None:
         """A request head has arrived on a stream of the wire; `credential` is its own Proxy-Authorization."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,9 @@ from mitmproxy.proxy.layers.http import (
     ErrorCode,
     GetHttpConnection,
     HttpErrorHook,
+    HttpRequestHeadersHook,
     HttpRequestHook,
+    HttpResponseHeadersHook,
     HttpResponseHook,
     HttpStream,
     RequestData,
@@ -40,8 +43,11 @@ from .websocket import WireWebsocket
 
 log = logging.getLogger("flowwarden")
 
+_UNCLEAN = re.compile(rb"[\x00-\x20\x7f]")  # in a request line
+_UNCLEAN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # in a field: all but the tab
 _PROXY_HEADERS = ("proxy-authorization", "proxy-connection")
 _FROM_UPSTREAM = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage, ResponseProtocolError)
+_HEADS: dict[type, str] = {HttpRequestHeadersHook: "requestheaders", HttpResponseHeadersHook: "responseheaders"}
 
 
 class WireStream(HttpStream):
@@ -82,13 +88,24 @@ class WireStream(HttpStream):
         if self._refused and isinstance(event, _FROM_UPSTREAM):
             return  # the agent has its refusal; what upstream still says is nobody's
         try:
-            yield from super()._handle_event(event)
+            yield from self.inline(super()._handle_event(event))
         except Refusal as refusal:
             yield from self.refuse(refusal)
         except Exception as crash:
             log.error("the wire failed: %s", type(crash).__name__, exc_info=crash)
             why = f"{type(crash).__name__} in the gateway"
             yield from self.refuse(Refusal(why, status=502, code="GatewayError", station="wire"))
+
+    def inline(self, run: Commands) -> Commands:
+        """Takes the hooks of heads out of the commands where they need not wait: a hook is a walk through all layers."""
+        reply = None
+        while True:
+            try:
+                command = run.send(reply)
+            except StopIteration:
+                return
+            name = _HEADS.get(type(command))
+            reply = None if name is not None and self.gate.at_once(name, self.flow) else (yield command)
 
     def refuse(self, refusal: Refusal) -> Commands:
         """Answers with a refusal while the answer's head is not out, else cuts; upstream is cut in both cases."""
@@ -122,6 +139,8 @@ class WireStream(HttpStream):
         mitmproxy quotes the peer's bytes in the message; they were never masked, so neither agent nor log gets them.
         """
         event.message = without_bytes(event.message)
+        if isinstance(event, ResponseProtocolError) and self.server_state == self.state_done:
+            return  # the answer is out and whole; that upstream then went away is nobody's loss
         waiting = (self.state_wait_for_response_headers, self.state_consume_response_body)
         if isinstance(event, ResponseProtocolError) and self.sent_upstream and self.server_state in waiting:
             why = f"upstream failed, and whether it has carried out the call is unknown: {event.message}"
@@ -278,15 +297,34 @@ class WireStream(HttpStream):
                 raise self.answer_too_large()
 
     def check_invalid(self, request: bool) -> layer.CommandGenerator[bool]:
+        """Framing (mitmproxy's check) and control characters, which another parser might take for the end of a line."""
         if request:
-            return (yield from super().check_invalid(request))
+            if (yield from super().check_invalid(request)):
+                return True
+            data = self.flow.request.data
+            if not (_UNCLEAN.search(data.method + data.path + data.authority) or _unclean(data.headers)):
+                return False
+            why = "control characters in the request's head"
+            self.flow.error = mflow.Error(why)
+            yield HttpRequestHeadersHook(self.flow)
+            yield HttpErrorHook(self.flow)
+            error = ResponseProtocolError(self.stream_id, why, ErrorCode.REQUEST_VALIDATION_FAILED)
+            yield SendHttp(error, self.context.client)
+            self.flow.live = False
+            self.client_state = self.server_state = self.state_errored
+            return True
         assert self.flow.response is not None
         try:
             validate_headers(self.flow.response)
         except ValueError as error:
-            why = f"upstream's answer is malformed: {without_bytes(str(error))}"
-            raise Refusal(why, status=502, code="BadGateway", station="wire") from None
+            raise self.malformed(without_bytes(str(error))) from None
+        if _unclean(self.flow.response.data.headers):
+            raise self.malformed("control characters in its head")
         return False
+
+    @staticmethod
+    def malformed(why: str) -> Refusal:
+        return Refusal(f"upstream's answer is malformed: {why}", status=502, code="BadGateway", station="wire")
 
     def _check_answer(self) -> None:
         if refusal := self.gate.verdict(self.flow):
@@ -427,6 +465,10 @@ class WireStream(HttpStream):
         self._handle_event = self.passthrough  # type: ignore[method-assign]
         yield from child.handle_event(events.Start())
         yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+
+
+def _unclean(headers: http.Headers) -> bool:
+    return _UNCLEAN_VALUE.search(b"".join([value for _, value in headers.fields])) is not None
 
 
 def _chunks(stream: Any, data: bytes) -> Iterator[bytes]:
