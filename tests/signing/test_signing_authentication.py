@@ -123,6 +123,7 @@ def test_no_aws_authentication(request_):
         (lambda text: text.replace("host;", "host;host;"), "IncompleteSignature"),
         (lambda text: text.replace("host;", "Host;"), "IncompleteSignature"),
         (lambda text: text.replace("host;", ";"), "IncompleteSignature"),
+        (lambda text: text.replace("host;", f"{'a' * 5000};host;"), "IncompleteSignature"),
         (lambda text: text.replace("AWS4-HMAC-SHA256", "AWS4-HMAC-SHA1"), "IncompleteSignature"),
         (lambda text: "AWS4-HMAC-SHA256", "IncompleteSignature"),
         (lambda text: "AWS4-HMAC-SHA256 ", "IncompleteSignature"),

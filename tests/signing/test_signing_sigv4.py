@@ -500,6 +500,30 @@ def test_spellings_of_other_signers(sent, signed, service):
     assert out.signature == botocore_signature(again, real.secret_access_key)
 
 
+@pytest.mark.parametrize(
+    ("url", "service"),
+    [
+        ("https://b.s3.amazonaws.com/k(1)!?prefix=a+b&delimiter=/&x", "s3"),
+        ("https://lambda.us-east-1.amazonaws.com/f/a:b?Marker=a+b&c", "lambda"),
+    ],
+)
+def test_a_signature_that_was_not_checked(url, service):
+    """With a key whose secret nobody knows the client's spelling is not known: AWS's own is used, as its text has it."""
+    request = botocore_signed(PHANTOM, url=url, service=service)
+    real = credentials()
+    signed = sigv4.sign(request, parse(request), real, now=TIME)
+    assert signed.target == request.target
+    secret = sigv4_judge.Secret(real.access_key_id, real.secret_access_key, real.session_token)
+    sigv4_judge.check_head(
+        "GET",
+        signed.target,
+        [(name.decode(), value.decode()) for name, value in signed.headers],
+        lookup={real.access_key_id: secret}.get,
+        now=TIME,
+        body_hash=lambda: sha(b""),
+    )
+
+
 def test_scope_of_the_endpoint():
     """The scope has to be the endpoint's own."""
     auth = parse(botocore_signed(PHANTOM))

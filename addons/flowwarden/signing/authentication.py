@@ -19,11 +19,12 @@ from urllib.parse import unquote
 from ..errors import Refusal
 from ..types import Request
 from . import shapes
-from .canonical import PLAIN, S3_FAMILY, Spelling
+from .canonical import S3_FAMILY, Spelling
 from .shapes import refuse
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 LONGEST_PRESIGNED = 7 * 24 * 3600  # seconds
+_LONGEST_LIST = 4096  # characters of SignedHeaders: what is cached has bounds
 _HASH = re.compile(r"[0-9a-f]{64}")
 _AMZ_DATE = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z")
 _HEADER = re.compile(
@@ -79,7 +80,7 @@ class Authentication:
     expires: int = 0
     session_token: str = field(default="", repr=False)
     date_header: bool = False  # the date stands in Date, not in X-Amz-Date
-    spelling: Spelling = PLAIN  # the canonical spelling that the client uses; `verify` finds it, `sign` uses it
+    spelling: Spelling | None = None  # the client's canonical spelling: `verify` finds it, `sign` uses it
 
     @property
     def region(self) -> str:
@@ -239,7 +240,7 @@ def _scope(credential: str, presigned: bool) -> tuple[str, Scope]:
 @lru_cache(maxsize=1024)
 def _signed_headers(text: str, s3: bool) -> tuple[str, ...]:
     names = tuple(text.split(";"))
-    if not _NAMES.fullmatch(text) or list(names) != sorted(set(names)):
+    if len(text) > _LONGEST_LIST or not _NAMES.fullmatch(text) or list(names) != sorted(set(names)):
         raise malformed(s3, "SignedHeaders has to be lower-case header names, sorted, each once")
     return names
 

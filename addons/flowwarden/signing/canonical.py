@@ -37,6 +37,11 @@ class Spelling(NamedTuple):
 PLAIN = Spelling()
 
 
+def published(s3: bool) -> Spelling:
+    """The spelling of AWS's own text, for a client whose signature cannot be checked: S3 decodes and encodes once."""
+    return Spelling("other" if s3 else "usual", "form")
+
+
 def canonical_request(
     method: str,
     target: str,

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 from ..errors import Refusal
 from ..types import Credentials, Headers, Request
 from .authentication import ALGORITHM, Authentication, Kind, Scope, amz_time, malformed
-from .canonical import PLAIN, Spelling, canonical_request, spellings
+from .canonical import PLAIN, Spelling, canonical_request, published, spellings
 from .keys import signing_key
 from .shapes import refuse
 
@@ -123,7 +123,9 @@ def verify(
     payload = _payload(auth, body_sha256)
     fields = _with_host(request, request.fields)
     key = signing_key(secret_access_key, *auth.scope)
+    auth.spelling = PLAIN
     if not _matches(request, auth, fields, payload, key=key, spelling=PLAIN):
+        auth.spelling = None
         plain = all(value.isascii() for name in auth.signed_headers for value in fields.get(name, ()))
         for spelling in spellings(request.target, auth.s3, ascii_only=plain):
             if _matches(request, auth, fields, payload, key=key, spelling=spelling):
@@ -260,7 +262,7 @@ def sign(
         payload,
         s3=auth.s3,
         presigned=auth.presigned,
-        spelling=auth.spelling,
+        spelling=auth.spelling or published(auth.s3),
     )
     key = signing_key(credentials.secret_access_key, *scope)
     signature = digest(key, string_to_sign(date, scope, canonical).encode(), "sha256").hex()
