@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from mitmproxy import connection, http, tls
@@ -22,6 +22,7 @@ from .errors import FlowwardenError, Refusal, StoreError
 log = logging.getLogger("flowwarden")
 
 Hook = Callable[..., Any]
+Step = tuple[int, Awaitable[None]]  # the place of a station in the table, and what it waits for
 Stream = Callable[[bytes], Iterable[bytes] | bytes]
 
 
@@ -81,6 +82,8 @@ class Guard:
         self.live: set[str] = set()
         self.idle = asyncio.Event()
         self.idle.set()
+        self.inline = False  # set by a master that has no other listener of these hooks
+        self._begun: dict[str, Step] = {}
         signers = [station for station in self.stations if isinstance(station, Signer)]
         self.signer = signers[0] if len(signers) == 1 else None
         for event in _EVENTS:
@@ -148,18 +151,57 @@ class Guard:
     # -- flows ----------------------------------------------------------------------------------------------------
 
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
+        await self._finish("requestheaders", flow, self._begun.pop(flow.id, None) or self._begin_head(flow))
+
+    async def request(self, flow: http.HTTPFlow) -> None:
+        await self._finish("request", flow, self._judge("request", flow))
+
+    async def responseheaders(self, flow: http.HTTPFlow) -> None:
+        step = self._begun.pop(flow.id, None) or self._head_back(flow)
+        while step is not None:
+            index, made = step
+            try:
+                await made
+            except BaseException as crash:
+                access.of(flow).refusal = undeliverable(self.table["responseheaders"][index][0].name, crash)
+                if _stopping(crash):
+                    raise
+                return
+            step = self._head_back(flow, index + 1)
+
+    def at_once(self, event: str, flow: http.HTTPFlow) -> bool:
+        """Runs a hook here and now, as far as no station has to wait. False: mitmproxy has to run the hook, which goes on.
+
+        A hook as mitmproxy runs it costs a task, and a walk of its completion through every layer of the connection.
+        """
+        if not self.inline:
+            return False
+        step = self._begin_head(flow) if event == "requestheaders" else self._head_back(flow)
+        if step is not None:
+            self._begun[flow.id] = step
+        return step is None
+
+    def _begin_head(self, flow: http.HTTPFlow) -> Step | None:
         self.live.add(flow.id)
         self.idle.clear()
         if why := access.tunnel(flow.client_conn).refused:
             self.answer(flow, Refusal(why, station="connect"))
-        if flow.error is None:
-            await self._judge("requestheaders", flow)
+        return self._judge("requestheaders", flow) if flow.error is None else None
 
-    async def request(self, flow: http.HTTPFlow) -> None:
-        await self._judge("request", flow)
+    async def _finish(self, event: str, flow: http.HTTPFlow, step: Step | None) -> None:
+        """Waits for the station that has to wait, then asks those behind it."""
+        while step is not None:
+            index, made = step
+            try:
+                await made
+            except BaseException as crash:
+                self._refuse_request(event, flow, self.table[event][index][0], crash)
+                if _stopping(crash):
+                    raise
+            step = self._judge(event, flow, index + 1)
 
-    async def _judge(self, event: str, flow: http.HTTPFlow) -> None:
-        """Asks the request stations in order; the first refusal ends it."""
+    def _judge(self, event: str, flow: http.HTTPFlow, start: int = 0) -> Step | None:
+        """Asks the request stations in order; the first refusal ends it. Gives the first that has to wait."""
         owner = access.of(flow)
         if not owner.wired:
             self.answer(
@@ -168,42 +210,48 @@ class Guard:
                     "this request did not come through the wire", status=502, code="GatewayRefused", station="wire"
                 ),
             )
-            return
-        for station, hook in self.table[event]:
+            return None
+        table = self.table[event]
+        for index in range(start, len(table)):
             if owner.refusal is not None or flow.response is not None:
                 break
+            station, hook = table[index]
             try:
                 made = hook(flow)
                 if made is not None:
-                    await made
+                    return index, made
             except BaseException as crash:
-                late = event == "request" and callable(flow.request.stream)
-                self._refuse_request(flow, (undeliverable if late else unavailable)(station.name, crash))
+                self._refuse_request(event, flow, station, crash)
                 if _stopping(crash):
                     raise
         if flow.response is not None and event == "requestheaders":
             flow.request.stream = True  # the wire then answers on the head
+        return None
 
-    def _refuse_request(self, flow: http.HTTPFlow, why: Refusal) -> None:
-        owner = access.of(flow)
+    def _refuse_request(self, event: str, flow: http.HTTPFlow, station: Station, crash: BaseException) -> None:
+        late = event == "request" and callable(flow.request.stream)
+        why = (undeliverable if late else unavailable)(station.name, crash)
         if callable(flow.request.stream):
-            owner.refusal = why  # the body is on its way: the wire asks for the verdict and cuts
+            access.of(flow).refusal = why  # the body is on its way: the wire asks for the verdict and cuts
         else:
             self.answer(flow, why)
 
-    async def responseheaders(self, flow: http.HTTPFlow) -> None:
+    def _head_back(self, flow: http.HTTPFlow, start: int = 0) -> Step | None:
         if flow.response is proof.of(flow).own_answer:
-            return
-        for station, hook in self.table["responseheaders"]:
+            return None
+        table = self.table["responseheaders"]
+        for index in range(start, len(table)):
+            station, hook = table[index]
             try:
                 made = hook(flow)
                 if made is not None:
-                    await made
+                    return index, made
             except BaseException as crash:
                 access.of(flow).refusal = undeliverable(station.name, crash)
                 if _stopping(crash):
                     raise
-                return
+                return None
+        return None
 
     async def response(self, flow: http.HTTPFlow) -> None:
         """Swap, mask, record. A failure of the first two is recorded as the refusal that the agent gets."""

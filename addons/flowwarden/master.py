@@ -163,6 +163,7 @@ class DumpMaster(Draining, Master):
     def add_chain(self, guard: Guard) -> None:
         self.guard = guard
         self.addons.add(guard)
+        guard.inline = True  # nobody else here listens to the hooks of heads
 
 
 class BoundedView(view.View):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from mitmproxy import http
@@ -37,15 +38,31 @@ class Identify(Station):
             raise unauthenticated()
         access.tunnel(flow.client_conn).credential = credential
 
-    async def requestheaders(self, flow: http.HTTPFlow) -> None:
+    def requestheaders(self, flow: http.HTTPFlow) -> Awaitable[None] | None:
         owner = access.of(flow)
         owner.credential = password(owner.credential) or access.tunnel(flow.client_conn).credential
         if owner.internal:
-            return
+            return None
         if not owner.credential:
             raise unauthenticated()
-        session = owner.session = await self._session(owner.credential)
-        owner.principal = session.principal
+        session = self._known(owner.credential)
+        if session is None:
+            return self._first_use(flow, owner)
+        self._identify(flow, owner, session)
+        return None
+
+    async def _first_use(self, flow: http.HTTPFlow, owner: Access) -> None:
+        """An OIDC token that has not been seen before: its session starts by itself."""
+        try:
+            verified = await self.services.verifier.verify(owner.credential)
+            sessions = self.services.sessions
+            session = sessions.check(sessions.for_token(verified, tokens.token_hash(owner.credential)))
+        except TokenError as error:
+            raise self._refusal(error) from None
+        self._identify(flow, owner, session)
+
+    def _identify(self, flow: http.HTTPFlow, owner: Access, session: Session) -> None:
+        owner.session, owner.principal = session, session.principal
         assert owner.request is not None
         auth = owner.auth = authentication.parse(owner.request)
         if auth is None:
@@ -70,26 +87,23 @@ class Identify(Station):
                 sigv4.check_payload(auth, body_sha256)
         proof.let_pass(flow, self.name)
 
-    async def _session(self, credential: str) -> Session:
-        try:
-            return await self._find(credential)
-        except TokenError as error:
-            raise Refusal(str(error), status=403, code=error.code, station=self.name) from None
-
-    async def _find(self, credential: str) -> Session:
+    def _known(self, credential: str) -> Session | None:
+        """The session behind a credential, checked anew; None for an OIDC token that is seen for the first time."""
         sessions = self.services.sessions
-        if not tokens.looks_like_token(credential):
+        try:
+            if tokens.looks_like_token(credential):
+                session = sessions.by_token(tokens.token_hash(credential))
+                return None if session is None else sessions.check(session)
             session = sessions.by_handle(credential)
             if session is None:
-                raise TokenError(
-                    "the proxy password is not a session's handle", "InvalidToken", "Start a session first."
-                )
+                why = "the proxy password is not a session's handle"
+                raise TokenError(why, "InvalidToken", "Start a session first.")
             return sessions.check(session)
-        digest = tokens.token_hash(credential)
-        session = sessions.by_token(digest)
-        if session is None:
-            session = sessions.for_token(await self.services.verifier.verify(credential), digest)
-        return sessions.check(session)
+        except TokenError as error:
+            raise self._refusal(error) from None
+
+    def _refusal(self, error: TokenError) -> Refusal:
+        return Refusal(str(error), status=403, code=error.code, station=self.name)
 
     def _phantom(self, auth: Authentication, session: Session) -> Phantom | None:
         """The phantom that the request was signed with, if it is this session's; None for the fixed dummy key."""
