@@ -7,11 +7,11 @@ import asyncio
 import h2.connection
 import h2.events
 import pytest
-from harness import HOST, PATIENCE, At, after, drained, running
 from hyperframe.frame import ContinuationFrame, HeadersFrame
 
 from flowwarden import access
 from flowwarden.wire import bounds
+from support.harness import HOST, PATIENCE, At, after, drained, running
 
 VERSIONS = pytest.mark.parametrize("version", ["h1", "h2"])
 BOTH = pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])

@@ -6,9 +6,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from harness import At, after, running
 
 from flowwarden.errors import Refusal
+from support.harness import At, after, running
 
 VERSIONS = pytest.mark.parametrize("version", ["h1", "h2"])
 EXPECT = [("expect", "100-continue")]

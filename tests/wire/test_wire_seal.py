@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from harness import At, after, running, without
 from mitmproxy import http
 
 from flowwarden import proof
+from support.harness import At, after, running, without
 
 VERSIONS = pytest.mark.parametrize("version", ["h1", "h2"])
 BOTH = pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])

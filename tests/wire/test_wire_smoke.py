@@ -1,5 +1,6 @@
 import pytest
-from harness import HOST, SECRET, running
+
+from support.harness import HOST, SECRET, running
 
 VERSIONS = pytest.mark.parametrize("version", ["h1", "h2"])
 

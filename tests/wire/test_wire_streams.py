@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from harness import At, Passing, after, running
 
 from flowwarden import access, proof
 from flowwarden.guard import stream_request, stream_response
+from support.harness import At, Passing, after, running
 
 VERSIONS = pytest.mark.parametrize("version", ["h1", "h2"])
 FRAMINGS = pytest.mark.parametrize("framing", ["length", "chunked"])
@@ -297,7 +297,7 @@ async def test_an_answer_changed_after_the_masker_is_not_sent(version):
 @pytest.mark.parametrize("name", proof.ANSWER_STATIONS)
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
 async def test_without_an_answer_station_nothing_is_released(version, name, streams):
-    from harness import without
+    from support.harness import without
 
     async with running(streams_answer=streams, change=without(name)) as proxy:
         async with proxy.client(version) as client:

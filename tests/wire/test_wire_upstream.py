@@ -6,12 +6,12 @@ import asyncio
 import logging
 
 import pytest
-from harness import HOST, PATIENCE, At, after, drained, running
-from wire_clients import CLIENTS
 
 from flowwarden import access
 from flowwarden.types import Decision
 from flowwarden.wire import bounds
+from support.harness import HOST, PATIENCE, At, after, drained, running
+from support.wire_clients import CLIENTS
 
 VERSIONS = pytest.mark.parametrize("version", ["h1", "h2"])
 BOTH = pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])

@@ -14,12 +14,13 @@ from typing import Any
 
 from mitmproxy import http
 from mitmproxy import options as moptions
-from wire_clients import CLIENTS, HOST, PATIENCE, Client, Upstream
 
 from flowwarden import access, proof
 from flowwarden.guard import Guard, Signer, Station, stream_request, stream_response
 from flowwarden.master import DumpMaster
 from flowwarden.types import Request
+
+from .wire_clients import CLIENTS, HOST, PATIENCE, Client, Upstream
 
 SECRET = b"x-real-secret"
 
