@@ -73,7 +73,6 @@ class _Chunked:
         self._left = 0  # bytes of data still missing in this chunk
         self._line = bytearray()
         self._state = self._chunk_line
-        self._out: list[bytes] = []
         self._trailer_size = 0
         self._failed = False
 
@@ -86,25 +85,18 @@ class _Chunked:
         while at < end:
             at = self._data(data, at) if self._left else self._lines(data, at)
         self._failed = False
-        return self._flushed()
+        return self._passed(data)
 
     def finish(self) -> bytes:
         """Says that no more bytes come. Raises Refusal if the body is not complete."""
         if self._failed or self._state != self._over:
             raise refuse("the request body ended before its last chunk", "IncompleteBody", 400)
-        return self._flushed()
-
-    def _flushed(self) -> bytes:
-        out = self._out
-        if not out:
-            return b""
-        self._out = []
-        return out[0] if len(out) == 1 else b"".join(out)
+        return b""
 
     def _data(self, data: bytes, at: int) -> int:
         end = min(len(data), at + self._left)
         self._left -= end - at
-        self._payload(data if at == 0 and end == len(data) else data[at:end])
+        self._payload(data, at, end)
         if not self._left:
             self._state = self._data_end
         return end
@@ -144,13 +136,13 @@ class _Chunked:
         if line != b"\r\n":
             raise _framing("a chunk is not as long as it says")
         self._chunk_done()
-        self._out.append(line)
+        self._emit(line)
         self._state = self._chunk_line
 
     def _last_line(self, line: bytes) -> None:
         if line != b"\r\n":
             raise _framing("the last chunk has to be followed by an empty line")
-        self._out.append(line)
+        self._emit(line)
         self._state = self._over
 
     def _over(self, line: bytes) -> None:
@@ -171,7 +163,7 @@ class _Chunked:
 
     def _trailer_field(self, name: bytes, value: bytes, line: bytes) -> None:
         self._declared_field(name)
-        self._out.append(line)
+        self._emit(line)
 
     def _declared_field(self, name: bytes) -> None:
         key = name.decode()
@@ -182,16 +174,23 @@ class _Chunked:
     def _trailer_end(self, line: bytes) -> None:
         if self._seen != self._declared:
             raise _framing("a declared trailer is missing", "MalformedTrailerError")
-        self._out.append(line)
+        self._emit(line)
         self._state = self._over
 
     def _header(self, line: bytes) -> int:
         raise NotImplementedError
 
-    def _payload(self, piece: bytes) -> None:
+    def _payload(self, data: bytes, start: int, end: int) -> None:
         raise NotImplementedError
 
     def _chunk_done(self) -> None:
+        raise NotImplementedError
+
+    def _emit(self, line: bytes) -> None:
+        raise NotImplementedError
+
+    def _passed(self, data: bytes) -> bytes:
+        """What goes on now that `data` has been taken."""
         raise NotImplementedError
 
 
@@ -211,16 +210,20 @@ class TrailerReader(_Chunked):
         found = _PLAIN_LINE.fullmatch(line[:-2])
         if not found:
             raise _framing("a chunk's header is not a size")
-        self._out.append(line)
         return int(found[1], 16)
 
-    def _payload(self, piece: bytes) -> None:
+    def _payload(self, data: bytes, start: int, end: int) -> None:
         if self._hash is not None:
-            self._hash.update(piece)
-        self._out.append(piece)
+            self._hash.update(memoryview(data)[start:end])
 
     def _chunk_done(self) -> None:
-        pass
+        """Nothing stands before a chunk that depends on its data."""
+
+    def _emit(self, line: bytes) -> None:
+        """What came goes on as it is."""
+
+    def _passed(self, data: bytes) -> bytes:
+        return data
 
 
 class Resigner(_Chunked):
@@ -235,6 +238,7 @@ class Resigner(_Chunked):
         self._claimed = ""
         self._hash = sha256()
         self._held: list[bytes] = []
+        self._out: list[bytes] = []
         self._trailer_text = b""
         self._trailer_signed = False
 
@@ -249,9 +253,18 @@ class Resigner(_Chunked):
         self._hash = sha256()
         return size
 
-    def _payload(self, piece: bytes) -> None:
+    def _payload(self, data: bytes, start: int, end: int) -> None:
+        piece = data if end - start == len(data) else data[start:end]
         self._hash.update(piece)
         self._held.append(piece)
+
+    def _emit(self, line: bytes) -> None:
+        self._out.append(line)
+
+    def _passed(self, data: bytes) -> bytes:
+        passed = b"".join(self._out)
+        self._out.clear()
+        return passed
 
     def _chunk_done(self) -> None:
         data_sha256 = self._hash.hexdigest()
