@@ -16,6 +16,7 @@ from typing import Any
 Rule = Mapping[str, Any]
 Params = Mapping[str, Any]
 
+PROFILE = ":instance-profile/"  # marks what names an instance profile: the role in it is not known
 _ROLE_ENDINGS = ("role", "rolename", "iaminstanceprofile", "instanceprofilename", "name", "roles", "override")
 _EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
 
@@ -94,4 +95,4 @@ def roles(paths: Sequence[str], params: Params) -> Iterator[str]:
                 if ":role/" in value or ":instance-profile/" in value:
                     yield value
             elif parts[-1].lower().endswith(_ROLE_ENDINGS) and ":" not in value:
-                yield value
+                yield f"{PROFILE}{value}" if "instanceprofile" in path.lower() else value

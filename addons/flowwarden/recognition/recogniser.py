@@ -25,6 +25,9 @@ class LazyCall(Call):
 
     _read: ReadRequest
 
+    def __repr__(self) -> str:
+        return f"<call of {self.operation} in {self.region or self.partition}>"  # reads nothing, so it cannot raise
+
     @cached_property
     def params(self) -> Any:
         return self._read.params()
