@@ -7,16 +7,19 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from support.clients import Keys, boto_client, eventually, sign
+from support.clients import Keys, ProxyClient, boto_client, eventually, sign
 from support.gateway import POLICY, REGION, GatewayProcess
+from support.h2client import Http2Client
 from support.issuer import OidcIssuer
 from support.strict_aws import StrictAws
+from support.tools import AwsCli, NodeSdk
 from support.way import Way
 
 MANY = 500 if os.environ.get("FLOWWARDEN_SOAK") else 100
@@ -33,13 +36,15 @@ RULES = [
     rule("RebootInstances", scope="operation"),
     rule("StartInstances", scope="session", **{"for": "30m"}, actions=["ec2:StartInstances", "ec2:MonitorInstances"]),
     rule("DeleteVolume", approvers={"groups": ["sre"], "count": 2}),
+    rule("DeleteTable", hold="200ms", actions=["dynamodb:DeleteTable"]),
 ]
 
 
 def gateway_with(folder: Path, issuer: OidcIssuer, aws: StrictAws, *rules: dict[str, Any]) -> GatewayProcess:
     allowed = [found for found in POLICY["rules"] if found["effect"] != "approve"]
     policy = POLICY | {"rules": [*allowed, *rules]}
-    return GatewayProcess(folder / "gateway", issuer, sandbox=aws.url, policy=policy)
+    options = {"warden_http2_hosts": ["ec2.*"]}
+    return GatewayProcess(folder / "gateway", issuer, sandbox=aws.url, policy=policy, options=options)
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +73,15 @@ def carol(issuer: OidcIssuer) -> str:
     return issuer.token("carol", ("sre",), owner=None)
 
 
+@lru_cache
+def client_of(env: str) -> Any:
+    return boto_client("ec2", json.loads(env))
+
+
 def call(env: dict[str, str], method: str = "terminate_instances", **params: Any) -> Any:
     """The answer, or the error as (code, message)."""
     try:
-        return getattr(boto_client("ec2", env), method)(**(params or {"InstanceIds": ["i-1"]}))
+        return getattr(client_of(json.dumps(env)), method)(**(params or {"InstanceIds": ["i-1"]}))
     except ClientError as error:
         return error.response["Error"]["Code"], error.response["Error"]["Message"]
 
@@ -160,21 +170,103 @@ def test_a_denial_reaches_the_agent(way: Way, env: dict[str, str], carol: str) -
     assert sent(way, "TerminateInstances") == 0
 
 
-def test_a_client_that_leaves(way: Way, env: dict[str, str], carol: str) -> None:
-    """Noticed within a second: the question is withdrawn, nothing is forwarded, an answer comes too late."""
-    body = b"Action=TerminateInstances&InstanceId.1=i-9&Version=2016-11-15"
-    url = f"https://ec2.{REGION}.amazonaws.com/"
+BODY = b"Action=TerminateInstances&InstanceId.1=i-9&Version=2016-11-15"
+EC2 = f"ec2.{REGION}.amazonaws.com"
+
+
+def signed(env: dict[str, str], body: bytes = BODY) -> tuple[str, list[tuple[str, str]]]:
     kind = (("Content-Type", "application/x-www-form-urlencoded; charset=utf-8"),)
-    target, head = sign(Keys.of(env), "POST", url, service="ec2", region=REGION, fields=kind, body=body)
-    with way.tunnel(env, f"ec2.{REGION}.amazonaws.com") as client:
-        lines = "".join(f"{name}: {value}\r\n" for name, value in head)
-        client.send(f"POST {target} HTTP/1.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        approval = asked(way, env, carol)
+    return sign(Keys.of(env), "POST", f"https://{EC2}/", service="ec2", region=REGION, fields=kind, body=body)
+
+
+def post(client: ProxyClient, env: dict[str, str], body: bytes = BODY) -> None:
+    """Sends a request over HTTP/1.1 and does not wait for the answer."""
+    target, head = signed(env, body)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in head)
+    client.send(f"POST {target} HTTP/1.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+
+
+def withdrawn(way: Way, approval: str, carol: str) -> None:
+    """Within a second, and for good; nothing was forwarded."""
     left = time.monotonic()
     eventually(lambda: state(way, approval, carol) == "withdrawn", what="the withdrawal")
-    assert time.monotonic() - left < 2
+    assert time.monotonic() - left < 1.5
     assert answer(way, approval, carol) == 409
     assert sent(way, "TerminateInstances") == 0
+
+
+def test_a_client_that_leaves(way: Way, env: dict[str, str], carol: str) -> None:
+    """Over HTTP/1.1: noticed within a second, the question is withdrawn, an answer comes too late."""
+    with way.tunnel(env, EC2) as client:
+        post(client, env)
+        approval = asked(way, env, carol)
+    withdrawn(way, approval, carol)
+
+
+@pytest.mark.parametrize("how", ["stream", "connection"])
+def test_a_client_that_leaves_over_http2(way: Way, env: dict[str, str], carol: str, how: str) -> None:
+    """A stream that is reset, and a connection that is closed."""
+    client = way.gateway.client(env["FLOWWARDEN_HANDLE"])
+    assert client.tunnel(EC2, alpn=("h2",)) == "h2"
+    h2, (target, head) = Http2Client(client), signed(env)
+    pseudo = [(":method", "POST"), (":authority", EC2), (":scheme", "https"), (":path", target)]
+    stream = h2.open([*pseudo, *((n.lower(), v) for n, v in head if n.lower() != "host")], end=False)
+    h2.send(stream, BODY, end=True)
+    approval = asked(way, env, carol)
+    if how == "stream":
+        h2.reset(stream)
+    else:
+        client.close()
+    withdrawn(way, approval, carol)
+    client.close()
+
+
+def test_one_of_two_that_leaves(way: Way, env: dict[str, str], carol: str) -> None:
+    """An SDK that gave up on its first attempt and sent a second: the question stays, and is carried out once."""
+    first, second = way.tunnel(env, EC2), way.tunnel(env, EC2)
+    post(first, env)
+    approval = asked(way, env, carol)
+    post(second, env)
+    eventually(lambda: waiting(way, approval) == 2, what="the second to join")
+    first.close()
+    eventually(lambda: "RequestWithdrawn" in json.dumps(way.gateway.evidence()[-5:]), what="the first one's end")
+    assert state(way, approval, carol) == "open"
+    assert answer(way, approval, carol) == 200
+    assert second.reply("POST").status == 200
+    second.close()
+    assert sent(way, "TerminateInstances") == 1
+
+
+def test_the_aws_cli(way: Way, env: dict[str, str], carol: str, aws_cli: AwsCli) -> None:
+    """Held and approved; pending, then granted; denied: the CLI prints what a person needs to know."""
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(aws_cli, env, "ec2", "terminate-instances", "--instance-ids", "i-1")
+        assert answer(way, asked(way, env, carol), carol) == 200
+        assert held.result(60).returncode == 0, held.result().stderr
+    pending = aws_cli(env, "ec2", "stop-instances", "--instance-ids", "i-1")
+    approval = asked(way, env, carol)
+    assert b"ApprovalPending" in pending.stderr and approval.encode() in pending.stderr
+    assert answer(way, approval, carol) == 200
+    assert aws_cli(env, "ec2", "stop-instances", "--instance-ids", "i-1").returncode == 0
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(aws_cli, env, "ec2", "terminate-instances", "--instance-ids", "i-2")
+        assert answer(way, asked(way, env, carol), carol, False, "ask the owner first") == 200
+        assert b"ask the owner first" in held.result(60).stderr
+    assert (sent(way, "TerminateInstances"), sent(way, "StopInstances")) == (1, 1)
+
+
+def test_the_javascript_sdk(way: Way, env: dict[str, str], carol: str, node_sdk: NodeSdk) -> None:
+    """Pending by name and with the id; granted to the retry; denied with the reason."""
+    delete = {"client": "DynamoDB", "command": "DeleteTable", "input": {"TableName": "t"}}
+    (pending,) = node_sdk(env, delete)
+    approval = asked(way, env, carol)
+    assert pending["name"] == "ApprovalPending" and approval in pending["message"]
+    assert answer(way, approval, carol) == 200
+    done, again = node_sdk(env, delete, delete)
+    assert done["ok"], done
+    assert again["name"] == "ApprovalPending"
+    assert answer(way, asked(way, env, carol), carol, False, "never") == 200
+    assert sent(way, "DeleteTable") == 1
 
 
 def test_two_people(way: Way, env: dict[str, str], carol: str, issuer: OidcIssuer) -> None:
@@ -273,16 +365,10 @@ def test_many_held_while_others_pass(way: Way, env: dict[str, str], carol: str) 
 
     median()
     alone = median()
-    body = b"Action=TerminateInstances&InstanceId.1=i-%d&Version=2016-11-15"
-    url, kind = f"https://ec2.{REGION}.amazonaws.com/", (("Content-Type", "application/x-www-form-urlencoded"),)
     clients = []
     for number in range(MANY):
-        content = body % number
-        target, head = sign(Keys.of(env), "POST", url, service="ec2", region=REGION, fields=kind, body=content)
-        client = way.tunnel(env, f"ec2.{REGION}.amazonaws.com")
-        lines = "".join(f"{name}: {value}\r\n" for name, value in head)
-        client.send(f"POST {target} HTTP/1.1\r\n{lines}Content-Length: {len(content)}\r\n\r\n".encode() + content)
-        clients.append(client)
+        clients.append(way.tunnel(env, EC2))
+        post(clients[-1], env, BODY.replace(b"i-9", b"i-%d" % number))
     eventually(lambda: len(mine(way, env, carol)) == MANY, what="all of them held")
     beside = median()
     assert beside < 3 * alone + 0.02, (alone, beside)

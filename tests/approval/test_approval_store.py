@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import multiprocessing
 import threading
 from collections.abc import Iterator
@@ -474,6 +475,17 @@ def test_a_flood_of_questions(store: Approvals, monkeypatch: pytest.MonkeyPatch)
     assert found.value.status == 429
     assert ask(store, "d1")
     assert ask(store, "d3", session="s2")
+
+
+def test_a_summary_of_anything(store: Approvals) -> None:
+    """Bytes, NaN, dates, sets and depth become JSON that every reader takes."""
+    deep: Any = "x"
+    for _ in range(100):
+        deep = [deep]
+    asked = ask(store, params={"b": b"\xff\x00", "n": float("nan"), "s": {1}, "d": deep, 5: None, "o": object()})
+    found = json.loads(json.dumps(store.as_json(asked.id), allow_nan=False))["summary"]["params"]
+    assert (found["b"], found["n"], found["s"], found["5"]) == ("\ufffd\x00", "nan", [1], None)
+    assert len(json.dumps(found["d"])) < 100
 
 
 def test_everything_is_told(store: Approvals, clock: Clock) -> None:

@@ -239,6 +239,17 @@ def test_expire_announces_and_forgets(store: SessionStore, clock: Clock) -> None
         store.check(session)
 
 
+def test_a_flood_of_sessions(store: SessionStore, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One principal cannot fill memory and disk, nor keep others out."""
+    monkeypatch.setattr("flowwarden.sessions.store.MAX_SESSIONS", 3)
+    made = [store.start(token(clock))[0] for _ in range(3)]
+    with pytest.raises(TokenError, match="3 sessions already"):
+        store.start(token(clock))
+    assert store.start(token(clock, "bob"))
+    store.end(made[0].id)
+    assert store.start(token(clock))
+
+
 def test_an_end_counts_even_when_the_disk_does_not_take_it(store: SessionStore, clock: Clock) -> None:
     """A full disk must not keep a session alive: it is ended in memory, listeners hear it, and the error is told."""
     heard: list[str] = []

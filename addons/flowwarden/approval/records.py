@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -63,6 +64,21 @@ def approval_json(approval: Approval, requester: Mapping[str, Any], until: float
         "answers": [{**answer, "at": rfc3339(answer["at"])} for answer in approval.answers],
         "reason": approval.reason,
     }
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """A summary as JSON that every reader takes: no bytes, no NaN, nothing deeper than it could be shown."""
+    if value is None or isinstance(value, bool | str | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if depth > 20:
+        return "…"
+    if isinstance(value, Mapping):
+        return {str(key): plain(each, depth + 1) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(each, depth + 1) for each in value]
+    return bytes(value).decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)
 
 
 def topic(digest: str, terms: ApprovalTerms, summary: Mapping[str, Any]) -> str:

@@ -96,7 +96,7 @@ class Approvals:
                         "topic": topic,
                         "session": session,
                         "principal": json.dumps(principal_json(principal)),
-                        "summary": json.dumps(summary),
+                        "summary": json.dumps(records.plain(summary)),
                         "terms": json.dumps(records.terms_json(terms)),
                         "asked": now,
                         "expires": now + terms.expires,
@@ -285,25 +285,30 @@ class Approvals:
 
     def end_session(self, session: str, reason: str = "the session ended") -> None:
         """A session's questions and grants end with it."""
-        for approval in [
-            *self.list("open", session=session, limit=-1),
-            *self.list("approved", session=session, limit=-1),
-        ]:
-            self._move(approval.id, ("open",), "withdrawn", reason) or self._move(
-                approval.id, ("approved",), "revoked", reason
-            )
+        self._close("state=CASE state WHEN 'open' THEN 'withdrawn' ELSE 'revoked' END", "session=?", (session,), reason)
 
     def expire(self, now: float | None = None) -> tuple[Approval, ...]:
         """Closes what has run out. To be called every second or so; grants end at their time whether it is or not."""
         now = self._clock() if now is None else now
-        over = self._db.rows(
-            "SELECT id FROM approvals WHERE (state='open' AND expires<=?) OR (state='approved' AND until<=?)",
-            (now, now),
-        )
         if now - self._pruned > 3600:
             self._prune(now)
-        gone = [row["id"] for row in over if self._move(row["id"], ("open", "approved"), "expired", "its time ran out")]
-        return tuple(self.get(approval_id) for approval_id in gone)
+        over = "((state='open' AND expires<=?) OR (state='approved' AND until<=?))"
+        if not self._db.rows(f"SELECT 1 FROM approvals WHERE {over} LIMIT 1", (now, now)):  # noqa: S608 own text
+            return ()
+        return self._close("state='expired'", over, (now, now), "its time ran out")
+
+    def _close(self, change: str, which: str, arguments: tuple[object, ...], reason: str) -> tuple[Approval, ...]:
+        """Closes what is open or granted, in one transaction."""
+        with self._db.write():
+            closed = self._db.rows(
+                f"UPDATE approvals SET {change}, reason=?, revision=revision+1"  # noqa: S608 own text
+                f" WHERE state IN ('open', 'approved') AND {which} RETURNING id",
+                (reason, *arguments),
+            )
+        found = tuple(self.get(row["id"]) for row in closed)
+        for approval in found:
+            self._changed(approval.state, approval, None, reason)
+        return found
 
     def _prune(self, now: float) -> None:
         self._pruned = now

@@ -165,11 +165,11 @@ class Events(ApprovalHandler):
         try:
             await self.tell({"event": "hello"})
             while self.services.clock() < self.who.expires:
+                self.services.sessions.refuse_revoked(self.who)
                 try:
                     async with asyncio.timeout(HEARTBEAT):
                         event, approval_id = await queue.get()
                 except TimeoutError:
-                    self.services.sessions.refuse_revoked(self.who)
                     self.write(": still here\n\n")
                     await self.flush()
                     continue

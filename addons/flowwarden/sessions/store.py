@@ -23,6 +23,7 @@ from .vault import PhantomVault
 if TYPE_CHECKING:
     from ..identity.tokens import VerifiedToken
 
+MAX_SESSIONS = 1000  # live ones of one principal
 KEEP_ENDED = 24 * 3600.0  # seconds that an ended session can still be named in an error
 _log = logging.getLogger(__name__)
 
@@ -132,6 +133,7 @@ class SessionStore:
         if mint is None:
             raise StoreError("there is nothing here that makes phantom keys")
         self.refuse_revoked(verified)
+        self._refuse_flood(verified)
         longest = min(now + rules.max, verified.expires) if token else now + rules.max
         expires = longest if token else min(now + rules.ttl, longest)
         session = Session(
@@ -150,6 +152,12 @@ class SessionStore:
         self._keep(session, token)
         self._tell(self._on_started, session, "started")
         return session
+
+    def _refuse_flood(self, verified: VerifiedToken) -> None:
+        who = (verified.issuer, verified.subject)
+        live = sum((s.principal.issuer, s.principal.subject) == who and s.ended is None for s in self._by_id.values())
+        if live >= MAX_SESSIONS:
+            raise TokenError(f"this principal has {live} sessions already", hint="End some of them.")
 
     def renew(self, session: Session, verified: VerifiedToken) -> Session:
         """The same handle and keys for longer, with the groups of a fresh token of the same principal. TokenError."""

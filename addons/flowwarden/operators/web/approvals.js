@@ -214,8 +214,9 @@ async function choose(id, push) {
 }
 
 async function look() {
-  const told = await call("GET", "/approvals");
-  told.approvals.forEach(keep);
+  // the newest of all, and every open one however old
+  const told = await Promise.all([call("GET", "/approvals"), call("GET", "/approvals?state=open")]);
+  told.forEach((part) => part.approvals.forEach(keep));
   draw();
 }
 
