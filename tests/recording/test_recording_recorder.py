@@ -20,6 +20,7 @@ from flowwarden.recording.disk import Disk
 from flowwarden.recording.read import frame_bytes, outcomes
 from flowwarden.recording.read import records as read_records
 from flowwarden.recording.recorder import Recorder
+from flowwarden.recording.recover import recover
 from flowwarden.recording.verify import verify
 
 
@@ -331,13 +332,56 @@ def test_cut_log_is_not_written_on(tmp_path):
 
 
 def test_changed_log_is_not_written_on(tmp_path):
+    """A record changed: seen at start by whoever reads the whole log; with the shortcut, if it is the last one."""
     folder = recorded(tmp_path, 3)
     log = folder / "evidence.ndjson"
-    log.write_bytes(log.read_bytes().replace(b'"status":200', b'"status":201', 1))
-    before = log.read_bytes()
-    with pytest.raises(StoreError):
-        open_at(tmp_path)
-    assert log.read_bytes() == before
+    whole = log.read_bytes()
+    for old, new, shortcut in ((b'"status":200', b'"status":201', False), (b'"type":"stop"', b'"type":"Stop"', True)):
+        if not shortcut:
+            (folder / ".resume").rename(tmp_path / "kept")
+        log.write_bytes(whole.replace(old, new, 1))
+        before = log.read_bytes()
+        with pytest.raises(StoreError):
+            open_at(tmp_path)
+        assert log.read_bytes() == before
+        if not shortcut:
+            (tmp_path / "kept").rename(folder / ".resume")
+
+
+@pytest.mark.parametrize("damage", ["none", "gone", "garbage", "older", "other peaks", "other offset"])
+def test_a_start_need_not_read_everything(tmp_path, damage):
+    """From the last checkpoint on, or from the beginning if the shortcut does not fit: the same head either way."""
+    folder = recorded(tmp_path, 3)
+    resume = folder / ".resume"
+    older = resume.read_bytes()
+    recorded(tmp_path, 3)
+    data = json.loads(resume.read_bytes())
+    if damage == "gone":
+        resume.unlink()
+    elif damage == "garbage":
+        resume.write_bytes(b"{")
+    elif damage == "older":
+        resume.write_bytes(older)
+    elif damage == "other peaks":
+        resume.write_text(json.dumps({**data, "peaks": ["00" * 32] * len(data["peaks"])}))
+    elif damage == "other offset":
+        resume.write_text(json.dumps({**data, "offset": data["offset"] - 10}))
+    found = recover(folder)
+    assert found.resumed == (damage == "none")
+    resume.unlink(missing_ok=True)
+    whole = recover(folder)
+    assert not whole.resumed
+    assert (found.head.prev, found.head.seq) == (whole.head.prev, whole.head.seq)
+    assert found.head.time == pytest.approx(whole.head.time, abs=1e-5)
+    assert found.head.tree.root() == whole.head.tree.root()
+    assert (found.head.ends, found.origin, found.key, found.runs) == (
+        whole.head.ends,
+        whole.origin,
+        whole.key,
+        whole.runs,
+    )
+    recorded(tmp_path, 1)
+    assert verify(folder).verdict == "valid"
 
 
 def test_clock_set_back(tmp_path):

@@ -47,6 +47,7 @@ class Head:
     time: float = 0.0
     tree: Frontier = field(default_factory=Frontier)
     open: dict[int, tuple[str, str]] = field(default_factory=dict)
+    ends: dict[str, int] = field(default_factory=dict)  # of the frame files of the last days
 
 
 class DiskError(Exception):
@@ -82,6 +83,7 @@ class Ledger:
         self.journal = Journal(folder, disk)
         self.checkpointed = -1  # the tree size that was signed last
         self.last_note = ""
+        self.run = 0
         self._stamps = Stamps()
 
     def commit(self, entries: Sequence[Entry]) -> None:
@@ -109,6 +111,8 @@ class Ledger:
                 head.open[entry.seq] = (str(entry.record.get("flow", "")), str(entry.record.get("session", "")))
             elif entry.type == "outcome":
                 head.open.pop(entry.record.get("intent") or -1, None)
+        for name, offset, data in pieces[:-1]:
+            head.ends[name] = offset + len(data)
 
     def _secure(self, pieces: Sequence[Piece]) -> None:
         """Makes what was written durable: a small batch in the journal, a large one in its files. OSError."""
@@ -137,7 +141,7 @@ class Ledger:
         old = self.head
         now = self.clock()
         stamp = self._stamps.text(now)
-        head = Head(old.seq, old.prev, now, old.tree.copy(), old.open)
+        head = Head(old.seq, old.prev, now, old.tree.copy(), old.open, old.ends)
         back = old.time - now
         frames: list[tuple[str, bytes]] = []
         lines: list[bytes] = []
@@ -196,7 +200,18 @@ class Ledger:
         self.notes.keep()
         self.checkpointed = size
         self.last_note = text
+        self._leave_resume()
         return True
+
+    def _leave_resume(self) -> None:
+        """Says where the log stands, with the ends of the frame files of the last two days, which alone can be torn."""
+        from .resume import leave
+
+        days = sorted({name.split("/")[1] for name in self.head.ends})[-2:]
+        for name in [name for name in self.head.ends if name.split("/")[1] not in days]:
+            del self.head.ends[name]
+        key = str(self.signers[0].verifier)
+        leave(self.folder, self.head, self.log.end, {"origin": self.origin, "key": key, "run": self.run})
 
     def undo(self) -> None:
         """Cuts everything back to the last durable offset, after a failed write. DiskError."""

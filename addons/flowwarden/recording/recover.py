@@ -15,9 +15,11 @@ from .clock import posix
 from .journal import replay
 from .ledger import CHECKPOINTS, LOG, Head
 from .merkle import leaf_hash
+from .resume import take
 
 LARGEST_TEAR = 64 << 20  # bytes behind the first bad line that can still be one torn batch
 REPAIR = ".repair"
+_NOTES = 64 << 10  # bytes at the end of the checkpoints that hold the last one for sure
 _VERIFY = "Run `flowwarden verify` on it; to record anew, move the folder away"
 
 
@@ -30,7 +32,7 @@ class Found:
     key: str = ""
     gaps: list[dict[str, Any]] = field(default_factory=list)
     unknown: list[dict[str, Any]] = field(default_factory=list)
-    ends: dict[str, int] = field(default_factory=dict)  # where each frame file ends by the log
+    resumed: bool = False  # the log was read from its last checkpoint on
     torn: list[tuple[str, int]] = field(default_factory=list)
     renamed: list[tuple[Path, Path]] = field(default_factory=list)
     checkpointed: int = -1
@@ -46,9 +48,9 @@ def recover(folder: Path) -> Found:
     found = Found()
     try:
         replay(folder)
-        notes = _checkpoints(folder, found)
-        roots = _read_log(folder, found)
-        _compare(folder, notes, roots, found)
+        last = _checkpoint(folder, found)
+        root = _read_log(folder, last, found)
+        _compare(folder, last, root, found)
         _cut_frames(folder, found)
         found.gaps += _left(folder)
         _keep_half_bodies(folder, found)
@@ -64,16 +66,16 @@ def recover(folder: Path) -> Found:
     return found
 
 
-def _read_log(folder: Path, found: Found) -> dict[int, bytes]:
-    """Walks the log; gives the tree head at each size that a checkpoint may name."""
+def _read_log(folder: Path, last: note.Checkpoint | None, found: Found) -> bytes | None:
+    """Walks the log, from the last checkpoint on if it can; gives the tree head at that checkpoint's size."""
     path = folder / LOG
-    roots: dict[int, bytes] = {}
     if not path.exists():
-        return roots
+        return None
+    good = _resume(folder, last, found)
     head = found.head
-    wanted = found.ends.pop("", 0)
-    good = 0
+    root = head.tree.root() if last and head.seq == last.size else None
     with path.open("rb") as file:
+        file.seek(good)
         for line in file:
             text = line[:-1]
             if not line.endswith(b"\n") or not _follows(text, head, found):
@@ -82,10 +84,21 @@ def _read_log(folder: Path, found: Found) -> dict[int, bytes]:
             head.prev = sha256(text).hexdigest()
             head.tree.add(leaf_hash(text))
             head.seq += 1
-            if head.seq == wanted:
-                roots[wanted] = head.tree.root()
+            if last and head.seq == last.size:
+                root = head.tree.root()
     _tear(folder, LOG, good, found)
-    return roots
+    return root
+
+
+def _resume(folder: Path, last: note.Checkpoint | None, found: Found) -> int:
+    """Takes up where the last checkpoint left off, if it can; the offset to read from."""
+    left = take(folder, last.size, last.root) if last else None
+    if left is None:
+        return 0
+    found.head, offset, more = left
+    found.resumed = True
+    found.origin, found.key, found.runs = str(more["origin"]), str(more["key"]), int(more["run"])
+    return offset
 
 
 def _follows(text: bytes, head: Head, found: Found) -> bool:
@@ -109,7 +122,7 @@ def _note(record: dict[str, Any], head: Head, found: Found) -> None:
         head.open.pop(record.get("intent") or -1, None)
         frame = record.get("frame")
         if frame:
-            found.ends[frame["file"]] = frame["offset"] + frame["length"]
+            head.ends[frame["file"]] = frame["offset"] + frame["length"]
     elif kind == "start":
         found.origin = found.origin or record["origin"]
         found.key = record["key"]
@@ -118,24 +131,29 @@ def _note(record: dict[str, Any], head: Head, found: Found) -> None:
         found.key = record["new"]
     elif kind == "removal":
         for removed in record["files"]:
-            found.ends.pop(removed["file"], None)
+            head.ends.pop(removed["file"], None)
 
 
-def _checkpoints(folder: Path, found: Found) -> list[note.Checkpoint]:
-    """The whole checkpoints, oldest first; a torn last one is cut off."""
+def _checkpoint(folder: Path, found: Found) -> note.Checkpoint | None:
+    """The last whole checkpoint; what is torn behind it is cut off."""
     path = folder / CHECKPOINTS
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    ends = _last_note_end(data)
-    _tear(folder, CHECKPOINTS, ends, found)
+    if not path.exists() or not path.stat().st_size:
+        return None
+    with path.open("rb") as file:
+        start = max(0, path.stat().st_size - _NOTES)
+        file.seek(start)
+        data = file.read()
+    end = _last_note_end(data)
+    _tear(folder, CHECKPOINTS, start + end, found)
+    texts = list(note.split(data[:end].decode("utf-8", "replace").splitlines(keepends=True)))
+    if not texts and not start:
+        return None
     try:
-        notes = [note.parse(text) for text in note.split(data[:ends].decode().splitlines(keepends=True))]
-    except (UnicodeDecodeError, StoreError):
+        last = note.parse(texts[-1])
+    except (IndexError, StoreError):
         raise StoreError(f"{path} holds something that is not a checkpoint", _VERIFY) from None
-    if notes:
-        found.ends[""] = found.checkpointed = notes[-1].size
-    return notes
+    found.checkpointed = last.size
+    return last
 
 
 def _last_note_end(data: bytes) -> int:
@@ -150,15 +168,15 @@ def _last_note_end(data: bytes) -> int:
     return 0
 
 
-def _compare(folder: Path, notes: list[note.Checkpoint], roots: dict[int, bytes], found: Found) -> None:
-    if not notes:
+def _compare(folder: Path, last: note.Checkpoint | None, root: bytes | None, found: Found) -> None:
+    """Whether the log is the one that its last checkpoint was signed over."""
+    if last is None:
         return
-    last = notes[-1]
     if last.size > found.head.seq:
         raise StoreError(
             f"{folder / LOG} has {found.head.seq} good records, but a checkpoint was signed over {last.size}", _VERIFY
         )
-    if last.size and roots.get(last.size) != last.root:
+    if last.size and root != last.root:
         raise StoreError(f"{folder / LOG} is not the log that its last checkpoint was signed over", _VERIFY)
 
 
@@ -220,11 +238,16 @@ def _cut_frames(folder: Path, found: Found) -> None:
     """Frames behind the last recorded one: whole ones of open intents are kept, the rest is cut off."""
     from .frames import flow_id, whole_frames
 
+    oldest = min((name.split("/")[1] for name in found.head.ends), default="")
     by_flow = {flow: (seq, session) for seq, (flow, session) in found.head.open.items()}
     frames: dict[int, dict[str, Any]] = {}
     for path in sorted((folder / "flows").glob("*/*.mitm")):
         name = path.relative_to(folder).as_posix()
-        good = found.ends.get(name, 0)
+        good = found.head.ends.get(name)
+        if good is None:
+            if found.resumed and path.parent.name < oldest:
+                continue  # of a day that was over before the last checkpoint
+            good = 0
         size = path.stat().st_size
         if size < good:
             found.gaps.append(

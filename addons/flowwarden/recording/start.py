@@ -40,7 +40,7 @@ def begin(
         origin = found.origin or f"flowwarden.internal/{secrets.token_hex(8)}"
         signer = _signer(key, origin, found)
         ledger = Ledger(folder, found.head, origin=origin, signers=[signer], clock=clock, disk=disk)
-        ledger.checkpointed = found.checkpointed
+        ledger.checkpointed, ledger.run = found.checkpointed, found.runs + 1
         ledger.commit([Entry("start", _start(configuration, origin, str(signer.verifier), found)), *aftermath(found)])
         ledger.checkpoint()
         (folder / REPAIR).unlink(missing_ok=True)

@@ -25,6 +25,7 @@ from .rotate import rotated
 if TYPE_CHECKING:
     from .verify import Report, Severity
 
+_decode = json.JSONDecoder().decode
 _STEP = 8 << 20  # bytes between two signs of progress
 _MOST_LINKS = 20  # broken links that are listed one by one
 _OPEN = 64
@@ -74,6 +75,7 @@ class _Walker:
         self.index = Agreement(folder)
         self.live = _live(folder)
         self._told = 0
+        self._time = ""
         self._broken = 0
         self._total = 0
 
@@ -108,7 +110,7 @@ class _Walker:
     def _record(self, text: bytes, line: bytes, size: int, prev: str, offset: int) -> dict[str, Any] | None:
         """One line as a record, its place and its link checked."""
         try:
-            record = json.loads(text)
+            record = _decode(text.decode())
             seq, link = record["seq"], record["prev"]
             record["type"], record["time"]
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -152,7 +154,11 @@ class _Walker:
             self.report.add("invalid", f"a record of type {kind} that cannot be read: {error!r}", LOG, seq, offset)
 
     def _clock(self, record: dict[str, Any], seq: int) -> None:
-        now = posix(record["time"])
+        text = record["time"]
+        if text == self._time:  # a batch has one time
+            return
+        self._time = text
+        now = posix(text)
         if not self.seen.first_time:
             self.seen.first_time = now
         if now < self.seen.last_time - 0.0005:
@@ -321,4 +327,6 @@ def _digest(path: Path) -> tuple[int, str]:
 def _files(folder: Path) -> list[Path]:
     """The files of a recording, the index and the lock left out."""
     found = [Path(root) / name for root, _, names in os.walk(folder) for name in names]
-    return sorted(path for path in found if not path.name.startswith(("index.db", ".lock", ".repair", ".journal")))
+    return sorted(
+        path for path in found if not path.name.startswith(("index.db", ".lock", ".repair", ".journal", ".resume"))
+    )
