@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -10,7 +13,7 @@ from rich.progress import Progress
 from ..errors import StoreError
 from ..recording.index import rebuild as rebuild_index
 from ..recording.verify import verify as check
-from .common import console, json_option, print_json, recordings_option
+from .common import console, json_option, print_json, recordings_option, table
 
 
 @click.command()
@@ -86,4 +89,70 @@ def rebuild(recordings: Path) -> None:
     click.echo(f"{recordings / 'index.db'}: {count} records")
 
 
-COMMANDS = (verify, index)
+@click.command()
+@click.argument("session", required=False)
+@click.option("--format", "form", type=click.Choice(["mitm", "har", "jsonl"]), default="mitm", show_default=True)
+@click.option("--flow", "flows", multiple=True, metavar="ID", help="Only these flows.")
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Where to.  [default: standard output]"
+)
+@click.option(
+    "--proof",
+    "proof_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Writes the inclusion proof beside it.",
+)
+@recordings_option
+def export(
+    session: str | None,
+    form: str,
+    flows: tuple[str, ...],
+    output: Path | None,
+    proof_file: Path | None,
+    recordings: Path,
+) -> None:
+    """Flows out of the recording, of a session or of all; with a proof that docs/verify_proof.py checks alone."""
+    from ..recording.export import export as write
+    from ..recording.proof import proof
+
+    chosen = list(flows) or None
+    with ExitStack() as stack:
+        out = stack.enter_context(output.open("wb")) if output else sys.stdout.buffer
+        count = write(recordings, out, format=form, session=session, flows=chosen, verbatim=proof_file is not None)  # type: ignore[arg-type]
+    click.echo(f"{count} flows", err=True)
+    if proof_file is not None:
+        proof_file.write_text(json.dumps(proof(recordings, session=session, flows=chosen)), encoding="utf-8")
+        click.echo(f"proof: {proof_file}", err=True)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--role", "roles", multiple=True, metavar="ARN", help="A role whose every call has to have passed the gateway."
+)
+@recordings_option
+@json_option
+def reconcile(files: tuple[Path, ...], roles: tuple[str, ...], recordings: Path, as_json: bool) -> None:
+    """Compares with exported CloudTrail JSON: which calls did not pass the gateway, which of its calls are missing there."""
+    from ..recording.reconcile import reconcile as compare
+
+    result = compare(recordings, files, roles=roles)
+    rows = [
+        {"which": which, **{n: getattr(each, n) for n in each.__slots__}}
+        for which in ("beside", "missing")
+        for each in getattr(result, which)
+    ]
+    if as_json:
+        print_json({"matched": result.matched, "events": result.events, "without_id": result.without_id, "calls": rows})
+    else:
+        names = ("which", "time", "action", "principal", "request_id")
+        console().print(
+            table("Calls that are in one of the two only", names, ([row[name] for name in names] for row in rows))
+        )
+        click.echo(
+            f"{result.matched} in both, {len(result.beside)} did not pass the gateway, {len(result.missing)} are not in the trail"
+        )
+    raise SystemExit(result.exit_code)
+
+
+COMMANDS = (verify, index, export, reconcile)

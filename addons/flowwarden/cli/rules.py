@@ -1,14 +1,15 @@
-"""flowwarden rules: lints the rules and runs the examples beside them."""
+"""flowwarden rules, explain, mask: what the rules say, before they have to."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from .common import json_option, print_json
-
-COMMANDS: tuple[click.Command, ...] = ()
+from ..errors import ConfigError, FlowwardenError
+from .common import console, json_option, print_json, show
 
 rules_option = click.option(
     "--rules",
@@ -18,4 +19,141 @@ rules_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of rule files.",
 )
-__all__ = ["COMMANDS", "json_option", "print_json", "rules_option"]
+
+
+@click.group()
+def rules() -> None:
+    """The rule files: lint them, and run the examples written beside them."""
+
+
+@rules.command()
+@rules_option
+@json_option
+def check(folder: Path, as_json: bool) -> None:
+    """File and line of every error, and what an author should know. Exit 1 if the gateway would not start on them."""
+    found = _findings(folder)
+    if as_json:
+        print_json(found)
+    for each in () if as_json else found:
+        click.echo(f"{each['file']}:{each['line']}: {each['severity']}: {each['message']}")
+    errors = sum(each["severity"] == "error" for each in found)
+    if not as_json:
+        click.echo(f"{folder}: {errors} errors, {len(found) - errors} warnings")
+    raise SystemExit(1 if errors else 0)
+
+
+@rules.command()
+@rules_option
+@json_option
+def test(folder: Path, as_json: bool) -> None:
+    """Runs the examples beside the rules and masks. Exit 1 if one does not come out as written."""
+    from ..masking import check as masks
+    from ..policy import check as policy
+
+    rows = [
+        {
+            "file": r.example.file,
+            "line": r.example.line,
+            "what": r.example.title,
+            "ok": r.passed,
+            "message": "" if r.passed else r.message,
+        }
+        for r in policy.run_tests(folder)
+    ]
+    rows += [
+        {"file": r.file, "line": r.line, "what": r.mask, "ok": r.ok, "message": r.message}
+        for r in masks.run_tests(folder / "masks.yaml")
+    ]
+    failed = [row for row in rows if not row["ok"]]
+    if as_json:
+        print_json(rows)
+    else:
+        for row in failed:
+            click.echo(f"{row['file']}:{row['line']}: {row['what']}: {row['message']}")
+        click.echo(f"{len(rows) - len(failed)} examples passed, {len(failed)} failed")
+    raise SystemExit(1 if failed else 0)
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
+@rules_option
+@click.option("--reasons", is_flag=True, help="Every rule that matched, with what held.")
+def explain(file: Path, folder: Path, reasons: bool) -> None:
+    """Recognises and decides requests from JSON lines, HAR or .mitm; one JSON object a line, in the same order."""
+    from ..explain import explained
+
+    for line in explained(file, folder, reasons=reasons):
+        click.echo(json.dumps(line, ensure_ascii=False))
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--content-type", required=True, metavar="T", help="The answer's Content-Type.")
+@click.option("--operation", default="", metavar="SERVICE:OPERATION", help="What was asked: s3:GetObject ...")
+@click.option("--group", "groups", multiple=True, metavar="G", help="A group of the session that would read it.")
+@rules_option
+@json_option
+def mask(file: Path, content_type: str, operation: str, groups: tuple[str, ...], folder: Path, as_json: bool) -> None:
+    """What the masks do to a body: the masked body on standard output, the masks that hit on standard error."""
+    from ..masking.rules import load
+    from ..types import Call, Operation
+
+    service, _, name = operation.partition(":")
+    call = Call(aws=bool(name), operation=Operation(service, name) if name else None)
+    try:
+        body = file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+    masker = load(folder / "masks.yaml").for_groups(frozenset(groups))
+    done = masker.mask_answer(call, 200, ((b"content-type", content_type.encode("latin-1", "replace")),), body)
+    if as_json:
+        print_json(
+            {
+                "masks": dict(done.counts),
+                "inspected": done.inspected,
+                "notes": done.notes,
+                "body": done.body.decode("utf-8", "replace"),
+            }
+        )
+        return
+    console().print(_highlighted(done.body.decode("utf-8", "replace")), soft_wrap=True)
+    for id, count in sorted(done.counts.items()):
+        click.echo(f"{count} x {id}", err=True)
+    for note in done.notes or (() if done.counts else ("nothing was masked",)):
+        click.echo(note, err=True)
+
+
+def _highlighted(text: str) -> Any:
+    from rich.text import Text
+
+    made = Text(text)
+    made.highlight_regex(r"\[MASKED[^\]]*\]", "bold reverse")
+    return made
+
+
+def _findings(folder: Path) -> list[dict[str, Any]]:
+    from ..credentials import rules as credentials
+    from ..identity import rules as identity
+    from ..masking import check as masks
+    from ..policy import check as policy
+
+    found = [
+        {"file": f.file, "line": f.line, "severity": f.severity, "message": f.message} for f in policy.check(folder)
+    ]
+    found += [
+        {"file": f.file, "line": f.line, "severity": f.level, "message": f.message}
+        for f in masks.check(folder / "masks.yaml")
+    ]
+    for load in (identity.load, credentials.load):
+        try:
+            load(folder / "identity.yaml")
+        except FlowwardenError as error:
+            where = (str(getattr(error, "file", "")), int(getattr(error, "line", 0)))
+            message = error.message.removeprefix(f"{where[0]}:{where[1]}: ")
+            row = {"file": where[0], "line": where[1], "severity": "error", "message": message}
+            found += [] if row in found else [row]
+    return found
+
+
+COMMANDS: tuple[click.Command, ...] = (rules, explain, mask)
+__all__ = ["COMMANDS", "show"]
