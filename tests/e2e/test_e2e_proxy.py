@@ -51,12 +51,8 @@ NOT_HTTP = {
 }
 
 
-LINGERS = pytest.mark.xfail(strict=True, reason="taken for the start of an HTTP head: cut after 30 s, and not recorded")
-
-
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=() if "h2c" in kind else LINGERS) for kind in NOT_HTTP])
-def test_what_is_not_http_ends_the_connection_and_is_recorded(way: Way, alice: dict[str, str], kind: str) -> None:
-    before = len(way.gateway.evidence())
+@pytest.mark.parametrize("kind", NOT_HTTP)
+def test_what_is_not_http_ends_the_connection(way: Way, alice: dict[str, str], kind: str) -> None:
     with way.gateway.client(alice["FLOWWARDEN_HANDLE"]) as client:
         head = client.connect(f"{HOST}:443")
         if head.status == 200:
@@ -64,7 +60,16 @@ def test_what_is_not_http_ends_the_connection_and_is_recorded(way: Way, alice: d
             assert client.closed(within=3), "the connection stayed open"
             assert NOT_HTTP[kind] not in client.stream.buffer
     assert way.calls == []
-    assert eventually(lambda: told(way, before), what="a record of it")
+
+
+@pytest.mark.xfail(strict=True, reason="closed, and not a word of it in the evidence log")
+def test_what_is_not_http_is_recorded(way: Way, alice: dict[str, str]) -> None:
+    before = len(way.gateway.evidence())
+    with way.gateway.client(alice["FLOWWARDEN_HANDLE"]) as client:
+        client.connect(f"{HOST}:443")
+        client.send(NOT_HTTP["ssh"])
+        assert client.closed()
+    eventually(lambda: told(way, before), timeout=3, what="a record of it")
 
 
 @pytest.mark.parametrize("port", [53, 22, 25, 8082, 65535, 3306])
@@ -240,9 +245,7 @@ FRAMING: dict[str, tuple[Fields, bytes]] = {
 PASSED_ON = pytest.mark.xfail(strict=True, reason="goes upstream as it is")
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=PASSED_ON if kind in {"TE gzip", "folded field"} else ()) for kind in FRAMING]
-)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=PASSED_ON if kind == "TE gzip" else ()) for kind in FRAMING])
 def test_framing_that_is_not_clear_is_refused(way: Way, alice: dict[str, str], kind: str) -> None:
     extra, body = FRAMING[kind]
     form = (("Content-Type", "application/x-www-form-urlencoded"),)
