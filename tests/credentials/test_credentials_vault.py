@@ -346,6 +346,23 @@ async def test_the_end_of_a_session(stub, make):
     assert vault.current(three.id) is None and len(vault.secrets()) == 2
 
 
+async def test_changed_rules(stub, make):
+    """A lease under an entry that has changed is dropped; one whose entry stayed goes on."""
+    other = replace(RULE, groups=frozenset({"others"}))
+    vault, one, two = make(RULE, other), session(), session(groups=("others",))
+    first, second = await vault.lease(one), await vault.lease(two)
+    phantom = vault.mint_for(one.id, Credentials("ASIA" + "D" * 16, "s" * 40, "t" * 100))
+    vault.take_up(CredentialRules((replace(RULE, duration=3600), other)))
+    assert vault.current(one.id) is None and vault.current(two.id) is second
+    assert vault.by_key(phantom.access_key_id) is None
+    assert first.credentials.secret_access_key not in vault.secrets()
+    stub.roles[ROLE].max_duration = 3600
+    assert (await vault.lease(one)).expires > first.expires + 2000
+    vault.take_up(CredentialRules((RULE,)))
+    with pytest.raises(Refusal, match="no entry"):
+        await vault.lease(two)
+
+
 async def test_two_sessions_never_share(stub, make):
     """Sessions at the same time get credentials of their own, even of the same principal."""
     vault = make()

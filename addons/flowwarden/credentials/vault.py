@@ -112,6 +112,16 @@ class Vault:
         entry.used = True
         return task.result()
 
+    def take_up(self, rules: CredentialRules) -> None:
+        """Goes on under changed rules: a lease whose entry is no longer its session's is dropped at once."""
+        self.rules = rules
+        for session_id, entry in list(self._entries.items()):
+            if rules.match(entry.session.principal) != entry.rule:
+                if entry.task is not None:
+                    entry.task.cancel()
+                self._drop(self._entries.pop(session_id))
+                self._derived.forget(session_id)
+
     def forget(self, session_id: str) -> None:
         """Drops everything of a session that has ended; what STS still answers for it is thrown away."""
         self._ended[session_id] = None
