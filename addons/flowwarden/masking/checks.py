@@ -12,7 +12,7 @@ Check = Callable[[bytes, bytes], bool]
 
 _PLACEHOLDER = re.compile(
     rb"(?i)^(?:[x*.#_-]+|<.*|\$[{(].*|%\(.*|\{\{.*|\[.*|your[-_ ].*|(?:my|the|some)[-_].*|.*example.*|changeme.*|"
-    rb"placeholder.*|redacted|none|null|true|false|undefined|arn:.*|(?:https?|s3)://[^@]*)$"
+    rb"placeholder.*|redacted|none|null|true|false|undefined|arn:.*|(?:AKIA|ASIA)[A-Z0-9]{16}(?:[/%,].*)?|(?:https?|s3)://[^@]*)$"
 )
 _UUID = re.compile(rb"^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
 _TIME = re.compile(rb"^\d{4}-\d\d-\d\d(?:[T ][\d:.]+(?:Z|[+-]\d\d:?\d\d)?)?$")
@@ -113,7 +113,7 @@ def ssn(_before: bytes, value: bytes) -> bool:
 
 def secret(before: bytes, value: bytes) -> bool:
     """Whether what stands after `password=` and its like is a secret, and no placeholder, id, code or date."""
-    key = before[-80:].rstrip(_AFTER_KEY)
+    key = before[-128:].rstrip(_AFTER_KEY)
     if (
         key.lower().endswith(_NOT_SECRET_KEY)
         or _within_arn(key)

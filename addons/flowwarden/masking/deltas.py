@@ -16,6 +16,7 @@ from .patterns import Patterns
 from .values import Run
 
 _WORDS = 3
+_LONG = ((b"-----BEGIN ", b"-----END "), (b"PuTTY-User-Key-File-", b"Private-MAC: "), (b"Private-MAC:", b"\n"))
 Render = Callable[[bytes | None], bytes]
 """Writes an event with a new text in its place; None: as it came."""
 
@@ -62,7 +63,7 @@ class Joiner:
             text, waiting = texts.pop(0), self._waiting.popleft()
             out.append(waiting.render(self._new(text, at, spans, joined)))
             at += len(text)
-        self._before = (self._before + joined[:at])[-64:]
+        self._before = (self._before + joined[:at])[-160:]
         ends = [span.end for span in spans if span.start < at]
         self._covered = max([0, self._covered - at, *(end - at for end in ends)])
         return b"".join(out)
@@ -100,7 +101,8 @@ def _safe(joined: bytes) -> int:
         if cut < 0:
             return 0
         place = cut
-    opened = joined.rfind(b"-----BEGIN ")
-    if opened >= 0 and b"-----END " not in joined[opened:]:
-        place = min(place, opened)
+    for opens, closes in _LONG:
+        opened = joined.rfind(opens)
+        if opened >= 0 and closes not in joined[opened:]:
+            place = min(place, opened)
     return place

@@ -41,6 +41,11 @@ def random_text(name: str, count: int, rng: random.Random) -> str:
             return made
 
 
+def places(template: str) -> list[str]:
+    """The places of a template, each a template of its own."""
+    return [match.group() for match in _PLACE.finditer(template)]
+
+
 def fill(template: str, rng: random.Random) -> str:
     """A template with random text in its places; ValueError for a place nobody knows."""
 

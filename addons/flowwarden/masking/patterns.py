@@ -98,7 +98,7 @@ class Finder:
                 begin, end = spans[self._group]
                 if begin < 0 or begin == end:
                     begin, end = spans[0]
-                if begin < end and passes(mask.check, mask.entropy, text[max(0, begin - 80) : begin], text[begin:end]):
+                if begin < end and passes(mask.check, mask.entropy, text[max(0, begin - 128) : begin], text[begin:end]):
                     yield spans[0][0], spans[0][1], Span(begin, end, mask)
         except TimeoutError:
             raise refuse("MaskTimeout", f"the pattern of {mask.id!r} takes too long on this answer", mask.id) from None
