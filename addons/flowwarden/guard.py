@@ -319,14 +319,14 @@ class Guard:
         assert self.signer is not None
         try:
             return self.signer.sign(flow)
-        except Exception as crash:
+        except BaseException as crash:
             raise unavailable("sign", crash) from None
 
     def dial(self, flow: http.HTTPFlow) -> tuple[tuple[str, int], bool]:
         assert self.signer is not None
         try:
             return self.signer.dial(flow)
-        except Exception as crash:
+        except BaseException as crash:
             raise unavailable("sign", crash) from None
 
     def verdict(self, flow: http.HTTPFlow) -> Refusal | None:

@@ -225,6 +225,7 @@ async def running(
     streams_answer: bool = False,
     change: Callable[[list[Station]], list[Station]] = lambda stations: stations,
     body_limit: int = 1 << 20,
+    kind: type[Guard] = Guard,
 ) -> AsyncIterator[Proxy]:
     """A proxy on a free port whose stations let pass; `change` may replace any of them."""
     upstream = Upstream()
@@ -250,7 +251,8 @@ async def running(
         rawtcp=False,
         upstream_cert=False,
     )
-    guard = Guard(stations, body_limit=body_limit)
+    guard = kind(stations, body_limit=body_limit)
+    master.addons.remove(master.addons.get("errorcheck"))  # it would end the process on an error in its first moments
     master.add_chain(guard)
     task = asyncio.create_task(master.run())
     try:

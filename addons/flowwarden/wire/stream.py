@@ -411,7 +411,7 @@ class WireStream(HttpStream):
         yield HttpResponseHook(self.flow)
         if (yield from self.check_killed(False)):
             return
-        if refusal := self._withheld(response, already_streamed):
+        if refusal := self._withheld(already_streamed):
             if already_streamed:
                 raise refusal
             self.gate.answer(self.flow, refusal)
@@ -435,12 +435,13 @@ class WireStream(HttpStream):
         else:
             yield from self.done_early()
 
-    def _withheld(self, response: http.Response, streamed: bool) -> Refusal | None:
+    def _withheld(self, streamed: bool) -> Refusal | None:
         """Why the answer does not go out: nobody let it out, or it would break the framing towards the agent."""
         if not self.gate.may_release(self.flow):
             why = "the answer was not let out by swap, mask and record"
             return self.gate.verdict(self.flow) or Refusal(why, status=502, code="GatewayRefused", station="seal")
-        if not streamed:
+        response = self.flow.response
+        if not streamed and response is not None:
             length = expected_http_body_size(self.flow.request, response)
             if length is not None and length not in (-1, len(response.raw_content or b"")):
                 why = "the answer does not have the length that it announces"
