@@ -1,0 +1,267 @@
+"""Large bodies pass in constant memory, both ways, with slow servers and slow clients, allowed, held and denied.
+
+128 MiB each; FLOWWARDEN_SOAK=1 makes it 1 GiB. Memory is the gateway's peak resident size above what it was before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from support.chunks import chunked_upload
+from support.clients import Keys, ProxyClient, Reply, boto_client, eventually, sign
+from support.gateway import POLICY, REGION, GatewayProcess
+from support.issuer import OidcIssuer
+from support.strict_aws import StrictAws
+from support.way import Way
+
+SIZE = (1 << 30) if os.environ.get("FLOWWARDEN_SOAK") else (128 << 20)
+GROWTH = 32 << 20
+HOST = f"bucket.s3.{REGION}.amazonaws.com"
+BLOCK = bytes(1 << 20)
+HOLD = {
+    "id": "hold-uploads",
+    "effect": "approve",
+    "actions": ["s3:PutObject"],
+    "resources": ["arn:aws:s3:::bucket/held*"],
+    "approvers": {"groups": ["sre"], "count": 1},
+    "hold": "60s",
+    "expires": "120s",
+}
+
+
+@pytest.fixture(scope="module")
+def streams(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
+    policy = POLICY | {"rules": [*POLICY["rules"], HOLD]}
+    with StrictAws(open_sts=True) as aws:
+        gateway = GatewayProcess(tmp_path_factory.mktemp("streams"), issuer, sandbox=aws.url, policy=policy)
+        with gateway:
+            way = Way(aws, gateway, issuer)
+            s3 = boto_client("s3", gateway.session())  # everything is loaded before memory is measured
+            s3.put_object(Bucket="bucket", Key="warm", Body=bytes(9 << 20))
+            s3.get_object(Bucket="bucket", Key="warm")["Body"].read()
+            yield way
+
+
+@pytest.fixture(scope="module")
+def agent(streams: Way) -> dict[str, str]:
+    return streams.gateway.session()
+
+
+def status(way: Way, name: str) -> int:
+    assert way.gateway.process
+    text = Path(f"/proc/{way.gateway.process.pid}/status").read_text()
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith(f"{name}:"))) << 10
+
+
+@contextmanager
+def bounded(way: Way) -> Iterator[None]:
+    """The gateway's peak grows by at most GROWTH inside."""
+    way.aws.forget()
+    assert way.gateway.process
+    Path(f"/proc/{way.gateway.process.pid}/clear_refs").write_text("5")  # resets the peak to what it is now
+    before = status(way, "VmRSS")
+    yield
+    grown = status(way, "VmHWM") - before
+    assert grown <= GROWTH, f"the gateway grew by {grown >> 20} MiB"
+
+
+class Zeros(io.RawIOBase):
+    """A file of zeros of any size."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.at = size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.at
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.at = offset + (0, self.at, self.size)[whence]
+        return self.at
+
+    def read(self, count: int = -1) -> bytes:
+        left = self.size - self.at
+        count = left if count < 0 else min(count, left)
+        self.at += count
+        return BLOCK[:count] if count <= len(BLOCK) else bytes(count)
+
+
+def zeros_hash(size: int) -> str:
+    digest = hashlib.sha256()
+    for _ in range(size >> 20):
+        digest.update(BLOCK)
+    return digest.hexdigest()
+
+
+class Upload:
+    """A PUT of zeros in a thread, unsigned payload; `sent` says how far it got."""
+
+    def __init__(self, way: Way, env: dict[str, str], key: str, size: int = SIZE) -> None:
+        self.sent = 0
+        self.reply: Reply | None = None
+        self.error: OSError | None = None
+        fields = (("Content-Length", str(size)),)
+        target, head = sign(
+            Keys.of(env),
+            "PUT",
+            f"https://{HOST}/{key}",
+            service="s3",
+            region=REGION,
+            fields=fields,
+            payload="UNSIGNED-PAYLOAD",
+        )
+        self.client: ProxyClient = way.gateway.client(env["FLOWWARDEN_HANDLE"], timeout=120)
+        self.client.tunnel(HOST)
+        self.client.stream.send_head(f"PUT {target} HTTP/1.1", head)
+        self.size = size
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            while self.sent < self.size:
+                self.client.send(BLOCK)
+                self.sent += len(BLOCK)
+        except OSError as error:
+            self.error = error
+        try:
+            self.reply = self.client.reply("PUT")
+        except OSError as error:
+            self.error = error
+
+    def wait(self) -> Reply | None:
+        self.thread.join(240)
+        assert not self.thread.is_alive()
+        self.client.close()
+        return self.reply
+
+
+def stalled(progress: Callable[[], int]) -> int:
+    """Waits until something stands still for half a second; how far it got."""
+    last, since = -1, time.monotonic()
+
+    def still() -> bool:
+        nonlocal last, since
+        if progress() != last:
+            last, since = progress(), time.monotonic()
+        return time.monotonic() - since > 0.5
+
+    eventually(still, timeout=120, what="a stall")
+    return last
+
+
+def test_put_object_by_boto3(streams: Way, agent: dict[str, str]) -> None:
+    """Today's default upload, a body with an unsigned trailer."""
+    with bounded(streams):
+        boto_client("s3", agent).put_object(Bucket="bucket", Key="boto3", Body=Zeros(SIZE))
+    seen = streams.calls[-1]
+    assert seen.payload == "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+    assert seen.length == SIZE and seen.sha256 == zeros_hash(SIZE)
+
+
+def test_put_object_with_a_slow_server(streams: Way, agent: dict[str, str]) -> None:
+    gate = threading.Event()
+    with bounded(streams):
+        streams.aws.on_block = lambda seen, read: gate.wait(120) and None if read > 1 << 20 else None
+        upload = Upload(streams, agent, "slow-server")
+        sent = stalled(lambda: upload.sent)
+        assert sent < SIZE, "nothing held the client back"
+        assert sent < 48 << 20
+        gate.set()
+        reply = upload.wait()
+    assert reply is not None and reply.status == 200, (reply, upload.error)
+    assert streams.calls[-1].length == SIZE
+
+
+def test_get_object(streams: Way, agent: dict[str, str]) -> None:
+    stored = streams.aws.s3.synthetic("bucket", "big", SIZE)
+    digest = hashlib.sha256()
+    with bounded(streams):
+        body = boto_client("s3", agent).get_object(Bucket="bucket", Key="big")["Body"]
+        for block in body.iter_chunks(1 << 20):
+            digest.update(block)
+    assert digest.hexdigest() == stored.sha256
+
+
+def test_get_object_by_a_slow_client(streams: Way, agent: dict[str, str]) -> None:
+    stored = streams.aws.s3.synthetic("bucket", "big", SIZE)
+    digest = hashlib.sha256()
+    with bounded(streams):
+        target, head = sign(Keys.of(agent), "GET", f"https://{HOST}/big", service="s3", region=REGION)
+        with streams.tunnel(agent, HOST) as client:
+            client.stream.send_head(f"GET {target} HTTP/1.1", head)
+            answer = client.stream.head()
+            assert answer and answer.status == 200
+            blocks = client.stream.body(answer, response_to="GET")
+            digest.update(next(blocks))
+            stalled(lambda: status(streams, "VmRSS") >> 21)
+            for block in blocks:
+                digest.update(block)
+    assert digest.hexdigest() == stored.sha256
+
+
+def test_a_denied_upload_costs_nothing(streams: Way) -> None:
+    """Refused on its head; what the client still sends is dropped (fault 55)."""
+    outsider = streams.gateway.session(subject="olga", groups=("sre",))
+    with bounded(streams):
+        upload = Upload(streams, outsider, "denied")
+        reply = upload.wait()
+    assert reply is not None and reply.status == 403
+    assert streams.calls == []
+
+
+def test_an_upload_that_would_have_to_be_held_costs_nothing(streams: Way, agent: dict[str, str]) -> None:
+    """An approval is for exactly one body, so what streams is refused on its head (fault 55)."""
+    with bounded(streams):
+        upload = Upload(streams, agent, "held")
+        reply = upload.wait()
+    assert reply is not None and reply.status == 403 and "hold-uploads" in reply.text
+    assert streams.calls == []
+
+
+def test_a_client_that_leaves_in_mid_upload(streams: Way, agent: dict[str, str]) -> None:
+    """AWS sees an unterminated body and stores nothing."""
+    streams.aws.forget()
+    gate = threading.Event()
+    streams.aws.on_block = lambda seen, read: gate.wait(120) and None if read > 1 << 20 else None
+    upload = Upload(streams, agent, "left")
+    stalled(lambda: upload.sent)
+    upload.client.stream.reset()
+    gate.set()
+    assert streams.aws.wait_for(lambda aws: bool(aws.truncated)), [seen.state for seen in streams.calls]
+    assert "left" not in streams.aws.s3.buckets["bucket"].objects
+
+
+@pytest.mark.parametrize("trailer", [False, True])
+def test_a_chunk_signed_upload(streams: Way, agent: dict[str, str], trailer: bool) -> None:
+    """Checked and signed again chunk by chunk."""
+    size = 64 << 20
+    data = bytes(size)
+    fields, body = chunked_upload(
+        Keys.of(agent), f"https://{HOST}/chunks", data, 1 << 20, region=REGION, trailer=trailer
+    )
+    with bounded(streams), streams.tunnel(agent, HOST) as client:
+        reply = client.request("PUT", "/chunks", fields, body, split=1 << 18)
+    assert reply.status == 200, reply.text
+    assert streams.calls[-1].length == size and streams.calls[-1].sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_multipart_upload(streams: Way, agent: dict[str, str]) -> None:
+    with bounded(streams):
+        boto_client("s3", agent).upload_fileobj(Zeros(SIZE), "bucket", "parts")
+    assert sum(seen.length for seen in streams.calls if seen.method == "PUT") == SIZE
+    assert not streams.aws.refused
