@@ -273,14 +273,16 @@ class Script(Guard):
     def __init__(self) -> None:
         super().__init__((), body_limit=0)
         self._built: Services | None = None
+        self._building = False
 
     def load(self, loader: Loader) -> None:
         for spec in options.SPECS:
             loader.add_option(spec.name, spec.kind, spec.default, spec.help)
 
     def configure(self, updated: set[str]) -> None:
-        if self._built is not None:
+        if self._building:
             return
+        self._building = True  # setting options below configures again
         log.warning(
             "flowwarden: running as a script is for development; use `flowwarden run` in front of anything real"
         )
