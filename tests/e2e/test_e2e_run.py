@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 from flowwarden import build
 from flowwarden.errors import FlowwardenError
 from support.clients import boto_client, eventually
-from support.gateway import POLICY, GatewayProcess, free_port
+from support.gateway import POLICY, GatewayProcess
 from support.issuer import OidcIssuer
 from support.strict_aws import Answer, Exchange, StrictAws
 
@@ -328,49 +328,3 @@ def test_what_it_prints_of_itself(make: Make) -> None:
     with make() as gateway:
         eventually(lambda: str(gateway.port) in gateway.text, timeout=3, what="where it listens")
         assert "BEGIN" not in gateway.text
-
-
-def test_mitmweb_shows_and_changes_nothing(make: Make) -> None:
-    """The same chain under --web, read-only."""
-    import urllib.error
-    import urllib.request
-
-    port = free_port()
-    options = {"web_port": port, "web_host": "127.0.0.1", "web_open_browser": False, "web_password": "for-the-test"}
-    gateway = make(options=options).start("--web")
-    try:
-        env = gateway.session()
-        assert boto_client("sts", env).get_caller_identity()
-        with pytest.raises(ClientError):
-            boto_client("iam", env).delete_user(UserName="u")
-
-        def ask(method: str, path: str) -> tuple[int, bytes]:
-            asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
-            asked.add_header("Authorization", "Bearer for-the-test")
-            try:
-                with urllib.request.urlopen(asked, timeout=10) as answer:
-                    return answer.status, answer.read()
-            except urllib.error.HTTPError as error:
-                return error.code, error.read()
-
-        status, body = ask("GET", "/flows")
-        flows = json.loads(body)
-        assert status == 200 and len(flows) >= 2
-        comments = " ".join(flow["comment"] for flow in flows)
-        assert "keep-iam-users" in comments and "deny" in comments.lower()
-        assert any(flow["marked"] for flow in flows)
-        one = flows[0]["id"]
-        for method, path in (
-            ("POST", "/clear"),
-            ("POST", f"/flows/{one}/replay"),
-            ("POST", f"/flows/{one}/kill"),
-            ("PUT", f"/flows/{one}"),
-            ("DELETE", f"/flows/{one}"),
-            ("PUT", "/options"),
-            ("POST", "/commands/replay.client"),
-            ("POST", "/options/save"),
-        ):
-            assert ask(method, path)[0] in {403, 405}, path
-        assert len(json.loads(ask("GET", "/flows")[1])) == len(flows)
-    finally:
-        gateway.stop()
