@@ -177,6 +177,35 @@ def test_busy_database_does_not_stop_recording(tmp_path):
     asyncio.run(run())
 
 
+async def test_index_deleted_while_the_gateway_runs(tmp_path):
+    """The indexer notices that its file is gone, or is another one, and makes it again."""
+    recorder = Recorder.open(tmp_path / "recordings", tmp_path / "state", configuration={})
+    folder = recorder.folder
+    indexer = Indexer(folder, pause=0.01)
+    indexer.start()
+
+    def count() -> int:
+        if not (folder / "index.db").exists():
+            return -1
+        db = sqlite3.connect(f"file:{folder / 'index.db'}?mode=ro", uri=True)
+        try:
+            return int(db.execute("SELECT count(*) FROM flows").fetchone()[0])
+        except sqlite3.Error:
+            return -1
+        finally:
+            db.close()
+
+    for expected in (1, 2, 3):
+        await one_flow(recorder)
+        indexer.wake()
+        await until(lambda expected=expected: count() == expected)
+        for path in folder.glob("index.db*"):
+            path.unlink()
+    await recorder.close()
+    indexer.stop()
+    assert count() == -1 or count() == 3
+
+
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(StoreError):
         rebuild(tmp_path / "nothing")

@@ -34,7 +34,7 @@ async def work(root: Path, say: Callable[[str], None]) -> None:
     encoder = FrameEncoder()
 
     async def agent(number: int) -> None:
-        rng = random.Random(number)
+        rng = random.Random()
         while True:
             flow = tflow.tflow(resp=True)
             flow.id = str(uuid.uuid4())

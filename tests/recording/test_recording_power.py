@@ -54,7 +54,7 @@ class Volatile(Disk):
             path.write_bytes(kept + rest)
 
 
-@pytest.mark.parametrize("seed", range(12 if not os.environ.get("FLOWWARDEN_SOAK") else 500))
+@pytest.mark.parametrize("seed", range(8 if not os.environ.get("FLOWWARDEN_SOAK") else 500))
 def test_power_cut(tmp_path, seed):
     """Every flow that was acknowledged has its outcome and frame; the log is whole; the gateway starts."""
     rng = random.Random(seed)

@@ -484,3 +484,19 @@ async def test_checkpoint_every_thousand_records(tmp_path):
     report = verify(tmp_path / "recordings")
     assert report.verdict == "valid"
     assert report.checkpoints >= 4
+
+
+async def test_body_without_its_outcome_is_noted(tmp_path):
+    """A crash between a whole body and its outcome: the next start says so, and the body stays."""
+    recorder = open_at(tmp_path)
+    sink = recorder.body_sink()
+    sink.write(b"whole")
+    digest, _, path = sink.finish()
+    await recorder.close()
+    folder = tmp_path / "recordings"
+    assert verify(folder).verdict == "invalid"
+    await asyncio.to_thread(recorded, tmp_path, 1)
+    (gap,) = [record for _, record in read_records(folder) if record["type"] == "gap"]
+    assert gap["sha256"] == digest
+    assert [entry.name for entry in path.parent.iterdir()] == [digest]
+    assert verify(folder).verdict == "valid"

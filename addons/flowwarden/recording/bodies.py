@@ -17,9 +17,20 @@ PART = ".part-"
 
 
 class BodySink:
-    """Takes one body. Its parts are on their way to disk under a name of their own until `finish` gives it its hash."""
+    """Takes one body, under a name of its own; `finish` gives it its hash as a second one.
 
-    def __init__(self, folder: Path, disk: Disk, failed: Callable[[OSError, str], None]) -> None:
+    The first name goes when the outcome that speaks of the body is durable (`done` is told of both). So a start after a
+    crash knows the bodies that no outcome speaks of, whole or half, by the names that are left.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        disk: Disk,
+        failed: Callable[[OSError, str], None],
+        done: Callable[[str, Path], None] = lambda _digest, _part: None,
+    ) -> None:
+        self._done = done
         self._folder = folder
         self._disk = disk
         self._failed = failed
@@ -50,11 +61,15 @@ class BodySink:
         self._flush()
         try:
             self._disk.sync(self._handle)
-            os.rename(self._part, path)
+            try:
+                os.link(self._part, path)
+            except FileExistsError:  # the same body was recorded before
+                pass
             self._disk.sync_folder(self._folder)
         except OSError as error:
             raise self._broken(error) from error
         self._close()
+        self._done(digest, self._part)
         return digest, self.size, path
 
     async def finished(self) -> tuple[str, int, Path]:

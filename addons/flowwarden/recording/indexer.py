@@ -16,6 +16,8 @@ class Indexer:
         self.folder = folder
         self.problem = ""
         self._pause = pause
+        self._index: Index | None = None
+        self._file: tuple[int, int] | None = None
         self._news = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="flowwarden-index", daemon=True)
@@ -43,32 +45,55 @@ class Indexer:
             if not self._catch_up() and not stopping:
                 self._news.set()  # try again after the pause
             if stopping:
+                self._close()
                 return
             self._stopping.wait(self._pause)
 
     def _catch_up(self) -> bool:
         """One look at the log; False if the index could not be written. A corrupt or foreign index is made anew."""
         try:
-            index = self._open()
-            try:
-                while index.feed(self.folder):
-                    pass
-            finally:
-                index.close()
+            index = self._current()
+            while index.feed(self.folder):
+                pass
         except (StoreError, OSError) as error:
+            self._close()
             self.problem = str(error)
             return False
         self.problem = ""
         return True
 
-    def _open(self) -> Index:
+    def _current(self) -> Index:
+        """The index, opened again if its file is another one by now, and made anew if it is not this log's."""
+        path = self.folder / FILE
+        if self._index is not None and self._file == _identity(path) and self._index.fits(self.folder):
+            return self._index
+        self._close()
         try:
-            index = Index(self.folder / FILE)
-            if index.fits(self.folder):
-                return index
-            index.close()
+            index = Index(path)
+            if not index.fits(self.folder):
+                index.close()
+                index = self._anew()
         except StoreError as error:
             if "locked" in str(error) or "busy" in str(error):
                 raise
+            index = self._anew()
+        self._index, self._file = index, _identity(path)
+        return index
+
+    def _anew(self) -> Index:
         rebuild(self.folder)
         return Index(self.folder / FILE)
+
+    def _close(self) -> None:
+        if self._index is not None:
+            self._index.close()
+            self._index = None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another that took its name."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -12,6 +12,8 @@ from ..errors import StoreError
 from .frames import decode
 from .ledger import LOG
 
+_decode = json.JSONDecoder().decode
+
 
 def records(folder: Path, *, offset: int = 0, torn: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each record with the offset behind it, from an offset on. A last line without its end is left out.
@@ -42,7 +44,7 @@ def records(folder: Path, *, offset: int = 0, torn: bool = False) -> Iterator[tu
 
 def _record(line: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(line)
+        found = _decode(line.decode())
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and isinstance(found.get("seq"), int) and "type" in found else None

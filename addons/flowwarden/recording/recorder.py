@@ -31,6 +31,7 @@ class Recorder:
         self._lock = lock
         self._disk = disk
         self._queue = writer.queue
+        self._parts: dict[str, list[Path]] = {}  # bodies whose outcome is to come: hash → their first names
 
     @classmethod
     def open(
@@ -82,7 +83,11 @@ class Recorder:
 
         The frame goes to flows/<date>/<session>.mitm, and file, offset, length and SHA-256 into the record's `frame`.
         """
-        return await self._put(Entry("outcome", record, frame, session))
+        seq = await self._put(Entry("outcome", record, frame, session))
+        for body in record.get("bodies") or ():
+            for part in self._parts.pop(body["sha256"], ()):
+                part.unlink(missing_ok=True)
+        return seq
 
     def note(self, type: str, record: dict[str, Any]) -> None:
         """Puts a record down without waiting. What cannot be written is counted, and the count is recorded later."""
@@ -102,7 +107,10 @@ class Recorder:
         """A sink for a body that streams. StoreError if the disk refuses."""
         if self._writer.problem:
             raise self._writer.refusal()
-        return BodySink(self.folder / "bodies", self._disk, self._writer.broken)
+        return BodySink(self.folder / "bodies", self._disk, self._writer.broken, self._finished)
+
+    def _finished(self, digest: str, part: Path) -> None:
+        self._parts.setdefault(digest, []).append(part)
 
     async def checkpoint(self) -> str:
         """Signs the log as it stands now; gives the newest checkpoint as a signed note. StoreError."""

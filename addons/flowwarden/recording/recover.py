@@ -58,7 +58,8 @@ def recover(folder: Path) -> Found:
         found.gaps += [gap for gap in gaps if gap not in found.gaps]
         _leave(folder, found.gaps)
         for part, whole in found.renamed:
-            part.rename(whole)
+            part.replace(whole)
+            part.unlink(missing_ok=True)  # two names of one file stay two when one replaces the other
         for name, good in found.torn:
             _cut(folder / name, good)
     except OSError as error:
