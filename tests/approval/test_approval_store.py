@@ -371,6 +371,29 @@ def test_a_grant_for_a_session(store: Approvals, clock: Clock) -> None:
     assert not covers(store, **jit)
 
 
+def test_a_session_grant_under_no_rule_is_one_request(store: Approvals) -> None:
+    """Where the summary names no rules, there is nothing that a session grant could cover."""
+    approval = store.ask("d", "s1", ALICE, {"operation": "x"}, SESSION)
+    assert approval.terms.scope == "request"
+    store.answer(approval.id, BOB, True)
+    assert not covers(store, rules=[], operation="x")
+    assert [store.consume(approval.id) for _ in range(2)] == [True, False]
+
+
+def test_lists(store: Approvals, clock: Clock) -> None:
+    """Newest first, by state and by session."""
+    made = []
+    for digest, session in (("1", "s1"), ("2", "s2"), ("3", "s1")):
+        made.append(ask(store, digest, session).id)
+        clock.now += 1
+    store.answer(made[0], BOB, False)
+    assert [found.id for found in store.list()] == made[::-1]
+    assert [found.id for found in store.list("open")] == [made[2], made[1]]
+    assert [found.id for found in store.list(session="s1")] == [made[2], made[0]]
+    assert [found.id for found in store.list("denied", session="s1")] == [made[0]]
+    assert store.list("denied", session="s2") == ()
+
+
 def test_on_timeout(store: Approvals) -> None:
     """`deny` never lets a call pass; `allow` lets one pass, once, and not after a denial."""
     assert not store.allow_on_timeout(ask(store).id)

@@ -13,7 +13,7 @@ from flowwarden.errors import TokenError
 from flowwarden.identity import keys
 from flowwarden.identity.keys import IssuerKeys
 from flowwarden.identity.rules import IssuerRules
-from support.issuer import Key
+from support.issuer import Key, number
 
 
 class World:
@@ -162,6 +162,18 @@ async def test_keys_that_are_not_for_this(change: dict[str, Any]) -> None:
     with pytest.raises(TokenError):
         await world.find(RSA)
     assert await world.find(OTHER)
+
+
+async def test_a_published_private_key_is_none() -> None:
+    """Whoever reads the key set could sign with it."""
+    key = Key("ES256")
+    world = World(key)
+    assert await world.find(key)
+    assert key._ec is not None
+    world = World(key)
+    world.published[0]["d"] = number(key._ec.private_numbers().private_value, 32)
+    with pytest.raises(TokenError):
+        await world.find(key)
 
 
 async def test_two_keys_under_one_name() -> None:

@@ -246,7 +246,9 @@ def test_browsers_and_sign_ins_are_bounded() -> None:
         browsers.start(None)  # type: ignore[arg-type]
     assert pending.take(made[0].state, made[0].browser, 0) is None
     assert pending.take(made[-1].state, made[-1].browser, 10.0) is None, "too late"
+    assert pending.take(made[-2].state, made[-3].browser, 9.0) is None, "another browser"
     assert pending.take(made[-2].state, made[-2].browser, 9.0) is made[-2]
+    assert pending.take(made[-2].state, made[-2].browser, 9.0) is None, "once"
     assert len(browsers._known) == MAX_BROWSERS
     assert "verifier" not in repr(made[0]) and made[0].state not in repr(made[0])
 
