@@ -524,6 +524,17 @@ def test_a_signature_that_was_not_checked(url, service):
     )
 
 
+def test_host_is_always_signed():
+    """Even if a client whose signature cannot be checked did not; and no repr shows a real credential."""
+    auth = parse(botocore_signed(PHANTOM))
+    auth.signed_headers = ("x-amz-date", "x-amz-security-token")
+    real = credentials()
+    signed = sigv4.sign(botocore_signed(PHANTOM), auth, real, now=TIME)
+    assert b"SignedHeaders=host;x-amz-date;x-amz-security-token" in dict(signed.headers)[b"Authorization"]
+    for text in (real.access_key_id, real.secret_access_key, real.session_token, signed.signature):
+        assert text not in repr(signed) + repr(real) + repr(auth)
+
+
 def test_scope_of_the_endpoint():
     """The scope has to be the endpoint's own."""
     auth = parse(botocore_signed(PHANTOM))

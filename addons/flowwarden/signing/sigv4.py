@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from hashlib import sha256
 from hmac import compare_digest, digest
@@ -56,9 +56,9 @@ NEVER_SIGNED = frozenset(
 class Signed:
     """A request's new target and headers, and what chunk signatures go on from. It carries real credentials."""
 
-    target: str
-    headers: Headers
-    signature: str
+    target: str = field(repr=False)
+    headers: Headers = field(repr=False)
+    signature: str = field(repr=False)
     date: str
     scope: Scope
 
