@@ -83,6 +83,36 @@ def test_a_rule_that_can_never_match_is_named(tmp_path: Path, entry: str) -> Non
     assert "it never matches" in said(tmp_path, entry)
 
 
+@pytest.mark.parametrize(
+    ("action", "path", "hint"),
+    [
+        ("ec2:TerminateInstances", "InstanceIDs", "Did you mean 'InstanceIds'?"),
+        ("s3:PutObject", "Acl", "Did you mean 'ACL'?"),
+        ("ec2:ModifySnapshotAttribute", "CreateVolumePermission.Ad.UserId", "Did you mean 'Add'?"),
+        ("dynamodb:PutItem", "Itme.id.S", "Did you mean 'Item'?"),
+    ],
+)
+def test_a_parameter_that_no_operation_has_is_named(tmp_path: Path, action: str, path: str, hint: str) -> None:
+    text = said(tmp_path, f"{{id: a, effect: deny, actions: ['{action}'], params: {{{path}: [x]}}}}")
+    assert f"has the parameter {path!r}" in text and hint in text
+
+
+@pytest.mark.parametrize(
+    ("action", "path"),
+    [
+        ("ec2:TerminateInstances", "InstanceIds"),
+        ("s3:PutObject", "CopySource"),
+        ("ec2:ModifySnapshotAttribute", "CreateVolumePermission.Add.UserId"),
+        ("dynamodb:PutItem", "Item.anything.S"),
+        ("s3:PutBucketPolicy", "Policy.Statement.Effect"),
+        ("ssm:SendCommand", "Parameters.commands"),
+        ("ec2:*", "DryRun"),
+    ],
+)
+def test_a_parameter_that_an_operation_has_is_fine(tmp_path: Path, action: str, path: str) -> None:
+    assert said(tmp_path, f"{{id: a, effect: deny, actions: ['{action}'], params: {{{path}: [x]}}}}") == ""
+
+
 def test_a_resource_that_is_no_arn_is_an_error(tmp_path: Path) -> None:
     assert "it is no ARN" in said(tmp_path, "{id: a, effect: deny, resources: ['my-bucket/*']}")
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from ..errors import RuleError
 from ..yamlfile import load as load_yaml
-from . import catalogue, examples, overlap
+from . import catalogue, examples, overlap, paramcheck
 from .conditions import Actions, Groups, Hosts, Resources
 from .examples import Result
 from .rule import Rule
@@ -47,6 +47,7 @@ def check(folder: Path, known_groups: Iterable[str] | None = None) -> list[Findi
     found += findings(rules)
     for rule in rules.rules:
         found += _unknown_groups(rule, groups) if groups else ()
+        found += [_at(rule, "warning", message, "params") for message in paramcheck.unknown(rule)]
     found += [_at(rule, "warning", message) for rule, message in overlap.never(rules.rules)]
     found += [_at(rule, "warning", message) for rule, message in overlap.swallowed(rules.rules)]
     for section in rules.examples:
