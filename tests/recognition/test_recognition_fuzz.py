@@ -18,7 +18,7 @@ from flowwarden.types import Request
 
 SOAK = bool(os.environ.get("FLOWWARDEN_SOAK"))
 FUZZ = settings(
-    max_examples=20_000 if SOAK else 400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20_000 if SOAK else 200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 CORPUS_SERVICES = ["s3", "s3control", "sts", "ec2", "dynamodb", "lambda", "cloudwatch", "route53", "sesv2", "elbv2"]
 

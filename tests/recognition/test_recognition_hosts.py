@@ -84,7 +84,7 @@ KINDS = {
     ),
     "mfzwi23gnjvgw.mrap.accesspoint.s3-global.amazonaws.com": (
         "mrap",
-        {"Bucket": "arn:aws:s3::{account}:accesspoint/mfzwi23gnjvgw.mrap"},
+        {"Bucket": "arn:aws:s3:::accesspoint/mfzwi23gnjvgw.mrap"},
     ),
     "ap-123456789012.op-01ac5d28a6a232904.s3-outposts.eu-west-1.amazonaws.com": (
         "outposts",

@@ -17,11 +17,9 @@ _COPIES = "CopySource"
 
 
 def fill_bucket(bucket: str, context: Context) -> str | None:
-    """A bucket's or access point's ARN; None where the account of an access point is not known."""
+    """A bucket's or access point's ARN; None where nothing says whose it is (multi-region access points)."""
     if bucket.startswith("arn:"):
-        if "{account}" not in bucket:
-            return bucket
-        return bucket.replace("{account}", context.account) if context.account else None
+        return bucket if bucket.split(":")[4:5] != [""] else None
     if bucket.endswith("--x-s3"):
         known = context.region and context.account
         return (
@@ -38,7 +36,7 @@ def fill(action: str, formats: list[tuple[str, bool]], params: Mapping[str, Any]
         return [_source(str(params[_COPIES]), context)]
     bucket = params.get("Bucket")
     if not isinstance(bucket, str) or not bucket:
-        return _generic(formats, params, context)
+        return _fill(formats, params, context)
     base = fill_bucket(bucket, context)
     if base is None:
         return [None]
@@ -46,10 +44,6 @@ def fill(action: str, formats: list[tuple[str, bool]], params: Mapping[str, Any]
         return [base]
     keys = _keys(params)
     return [_object(base, key) for key in keys] if keys else [base if action.startswith("s3express:") else None]
-
-
-def _generic(formats: list[tuple[str, bool]], params: Mapping[str, Any], context: Context) -> list[str | None]:
-    return _fill(formats, params, context)
 
 
 def _keys(params: Mapping[str, Any]) -> list[str]:
@@ -61,7 +55,7 @@ def _keys(params: Mapping[str, Any]) -> list[str]:
 
 
 def _object(base: str, key: str) -> str:
-    if ":accesspoint/" in base:
+    if "accesspoint/" in base:
         return f"{base}/object/{key}"
     return base if ":s3express:" in base else f"{base}/{key}"
 

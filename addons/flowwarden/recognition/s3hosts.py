@@ -95,8 +95,11 @@ def _host(kind: str, parts: dict[str, str]) -> S3Host | None:
 
 
 def _arn(kind: str, parts: dict[str, str]) -> str:
-    """The ARN that a caller of boto3 gives as Bucket for this host. `{partition}` and `{account}` are left to fill."""
-    region, account, name = parts.get("region", ""), parts.get("account", "{account}"), parts["name"]
+    """The ARN that a caller of boto3 gives as Bucket for this host. `{partition}` is left to fill.
+
+    A multi-region access point's host does not say whose it is, so that its account stays empty.
+    """
+    region, account, name = parts.get("region", ""), parts.get("account", ""), parts["name"]
     if kind == "mrap":
         return f"arn:{{partition}}:s3::{account}:accesspoint/{name}"
     if kind == "outposts":

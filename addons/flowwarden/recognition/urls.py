@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 from .refuse import refusal
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_CONTROL = re.compile(r"[\x00-\x20\x7f-\xff\\]")
+_CONTROL = re.compile(r"[^\x21-\x7e]|\\")
 _DOTS = re.compile(r"(?:^|[/\\])\.\.?(?:[/\\;]|$)")
 
 
