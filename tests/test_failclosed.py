@@ -104,7 +104,7 @@ def clean(answer: Any, proxy: Proxy) -> None:
 @VERSIONS
 @BOTH
 @pytest.mark.parametrize("fault", list(FAULTS))
-@pytest.mark.parametrize("name", STATIONS[:6])
+@pytest.mark.parametrize("name", proof.REQUEST_STATIONS)
 async def test_a_request_hook_that_fails(version, streams, fault, name):
     """503, nothing upstream, one outcome that names the station."""
     event = "requestheaders" if streams or name == "connect" else "request"
@@ -121,7 +121,7 @@ async def test_a_request_hook_that_fails(version, streams, fault, name):
 
 @VERSIONS
 @pytest.mark.parametrize("fault", list(FAULTS))
-@pytest.mark.parametrize("name", STATIONS[:6])
+@pytest.mark.parametrize("name", proof.REQUEST_STATIONS)
 async def test_a_request_hook_that_fails_once_the_body_streams(version, fault, name):
     """Upstream has an unterminated body, the agent a 502."""
     async with proxy_with(breaking(name, "request", failing(fault)), streams_request=True) as proxy:

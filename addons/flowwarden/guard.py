@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from mitmproxy import connection, http, tls
+from mitmproxy.proxy import context as proxy_context
 from mitmproxy.proxy import layer, server_hooks
 
 from . import access, proof, wire
@@ -131,8 +132,7 @@ class Guard:
             data.layer = wire.ClosedLayer(data.context)
             known = False
         if not known:
-            for _station, hook in self.table["layer_refused"]:
-                hook(data.context)
+            self.unread(data.context)
 
     async def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
         try:
@@ -298,6 +298,13 @@ class Guard:
         await self._note("websocket_end", flow)
 
     # -- the wire's Gate ------------------------------------------------------------------------------------------
+
+    def unread(self, context: proxy_context.Context) -> None:
+        for station, hook in self.table["layer_refused"]:
+            try:
+                hook(context)
+            except BaseException as crash:
+                unavailable(station.name, crash)
 
     def began(self, flow: http.HTTPFlow, credential: str) -> None:
         owner = access.of(flow)

@@ -16,9 +16,9 @@ from .errors import Refusal
 if TYPE_CHECKING:
     from mitmproxy import http
 
-REQUEST_STATIONS = ("connect", "identify", "recognise", "decide", "approve", "intend")
+REQUEST_STATIONS = ("connect", "identify", "recognise", "decide", "keep-masks", "approve", "lend", "intend")
 ANSWER_STATIONS = ("swap", "mask", "record")
-_ON_BODY = ("identify", "recognise", "decide", "approve", "intend")  # these judge a whole body when there is one
+_ON_BODY = REQUEST_STATIONS[1:]  # these judge a whole body when there is one
 
 Snapshot = tuple[Any, ...]
 

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mitmproxy import http
+from mitmproxy import certs, http
 from mitmproxy import options as moptions
 
 from flowwarden import access, proof
@@ -23,6 +23,10 @@ from flowwarden.types import Request
 from .wire_clients import CLIENTS, HOST, PATIENCE, Client, Upstream
 
 SECRET = b"x-real-secret"
+
+certs.load_pem_private_key = cache(
+    certs.load_pem_private_key
+)  # checking the CA's key takes longer than most tests here
 
 
 class At(Station):

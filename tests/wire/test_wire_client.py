@@ -122,6 +122,7 @@ async def test_an_http2_header_block_is_bounded_in_size():
         b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nbody",
         b"Content-Length: 4, 4\r\n\r\nbody",
         b"Content-Length: +4\r\n\r\nbody",
+        b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
         b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
         b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
@@ -373,11 +374,14 @@ async def test_leaving_while_the_outcome_is_written(version):
 @pytest.mark.parametrize("where", ["plain", "TLS"])
 async def test_what_is_no_http_is_closed_in_a_tunnel(raw, where):
     """SSH, DNS over TCP, SOCKS, SMTP, HTTP/0.9, TLS in TLS inside CONNECT: closed at its first bytes."""
-    async with running() as proxy:
+    noted = []
+    station = At("notes", layer_refused=lambda context: noted.append(context.server.address))
+    async with running(change=after("connect", station)) as proxy:
         async with proxy.raw() if where == "plain" else proxy.tunnel() as (reader, writer):
             writer.write(raw)
             got = await drained(reader)
         assert got.startswith(b"HTTP/1.1 400 ") and proxy.upstream.connections == 0
+        assert noted == [(HOST, 443)], "the evidence log can tell it"
 
 
 async def test_a_tunnel_to_a_dns_port_is_closed():

@@ -11,7 +11,7 @@ from mitmproxy.proxy.layers.http import (
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server, make_error_response
 from mitmproxy.proxy.layers.http._http2 import Http2Server
 
-from .gate import Commands
+from .gate import Commands, Gate
 
 HEAD_LIMIT = 64 * 1024  # bytes of an HTTP/1 head, either direction
 HEAD_SECONDS = 30.0  # from a head's first byte to its last
@@ -83,11 +83,14 @@ class Bounded(Http1Connection):
 class BoundedHttp1Server(Bounded, Http1Server):
     """HTTP/1 towards the client."""
 
+    gate: Gate
+
     def plausible(self) -> bool:
         line, end, _ = bytes(self.buf).lstrip(b"\r\n").partition(b"\n")
         return not line or (_REQUEST_LINE.match(line) if end else _METHOD.match(line)) is not None
 
     def head_fault(self, status: int, message: str) -> Commands:
+        self.gate.unread(self.context)
         self.buf = type(self.buf)()
         self.state = self.done
         yield commands.SendData(self.conn, make_error_response(status, message))

@@ -7,6 +7,7 @@ import re
 from typing import Any, Protocol
 
 from mitmproxy import http
+from mitmproxy.proxy import context as proxy_context
 from mitmproxy.proxy import layer
 
 from ..errors import Refusal
@@ -53,6 +54,9 @@ class Gate(Protocol):
 
     def keep_answer(self, flow: http.HTTPFlow, body: bytes) -> None:
         """Takes a whole answer as it came; the flow itself gets it only when it was swapped and masked."""
+
+    def unread(self, context: proxy_context.Context) -> None:
+        """The client sent what is no HTTP, or a head without end; its connection is closed."""
 
     def left(self, flow: http.HTTPFlow) -> None:
         """The client left before its answer was complete."""

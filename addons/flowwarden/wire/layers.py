@@ -32,7 +32,9 @@ class WireLayer(HttpLayer):
         if client.alpn == b"h2":
             self.connections.setdefault(client, BoundedHttp2Server(self.context.fork()))
         elif client.alpn in (None, b"", b"http/1.1", b"http/1.0", b"http/0.9"):
-            self.connections.setdefault(client, BoundedHttp1Server(self.context.fork()))
+            server = BoundedHttp1Server(self.context.fork())
+            server.gate = self.gate
+            self.connections.setdefault(client, server)
 
     def make_stream(self, stream_id: int) -> Commands:
         stream = WireStream(self.context.fork(), stream_id)

@@ -302,9 +302,12 @@ class WireStream(HttpStream):
             if (yield from super().check_invalid(request)):
                 return True
             data = self.flow.request.data
-            if not (_UNCLEAN.search(data.method + data.path + data.authority) or _unclean(data.headers)):
+            if _UNCLEAN.search(data.method + data.path + data.authority) or _unclean(data.headers):
+                why = "control characters in the request's head"
+            elif data.headers.get("transfer-encoding", "chunked").lower() != "chunked":
+                why = "a transfer coding other than chunked"
+            else:
                 return False
-            why = "control characters in the request's head"
             self.flow.error = mflow.Error(why)
             yield HttpRequestHeadersHook(self.flow)
             yield HttpErrorHook(self.flow)
