@@ -16,6 +16,8 @@ from flowwarden.errors import StoreError
 from flowwarden.recording import records
 from flowwarden.recording.export import FORMATS, export
 from flowwarden.recording.proof import proof
+from flowwarden.recording.read import record_at
+from flowwarden.recording.read import records as read_records
 from flowwarden.recording.recorder import Recorder
 from flowwarden.recording.verify import verify
 
@@ -143,3 +145,12 @@ def test_proof_of_anything_else_fails(tmp_path, folder):
 def test_nothing_to_prove(folder):
     with pytest.raises(StoreError, match="nothing that was asked for"):
         proof(folder, session="nobody")
+
+
+def test_records_by_number(folder):
+    """Each record is found by its number; others are not there."""
+    every = [record for _, record in read_records(folder)]
+    assert [record_at(folder, record["seq"]) for record in every] == every
+    for absent in (-1, len(every), 10**9):
+        with pytest.raises(StoreError, match="no record"):
+            record_at(folder, absent)

@@ -42,6 +42,30 @@ def records(folder: Path, *, offset: int = 0, torn: bool = False) -> Iterator[tu
         raise StoreError(f"{path} cannot be read: {error.strerror}") from None
 
 
+def record_at(folder: Path, seq: int) -> dict[str, Any]:
+    """One record by its number, found by halving: no more than some thirty lines are read. StoreError."""
+    path = folder / LOG
+    try:
+        with path.open("rb") as file:
+            low, high = 0, path.stat().st_size  # the record's line begins at or behind `low`, before `high`
+            while low < high:
+                middle = (low + high) // 2
+                file.seek(max(0, middle - 1))
+                if middle:
+                    file.readline()  # what is left of the line before, or nothing if one ends here
+                start = file.tell()
+                record = _record(file.readline()) if start < high else None
+                if record is None or record["seq"] > seq:
+                    high = middle
+                elif record["seq"] == seq:
+                    return record
+                else:
+                    low = file.tell()
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from None
+    raise StoreError(f"there is no record {seq} in {path}")
+
+
 def _record(line: bytes) -> dict[str, Any] | None:
     try:
         found = _decode(line.decode())

@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import StoreError
 from . import note
 from .clock import posix
+from .disk import Disk
 from .journal import replay
 from .ledger import CHECKPOINTS, LOG, Head
 from .merkle import leaf_hash
@@ -217,10 +218,13 @@ def _left(folder: Path) -> list[dict[str, Any]]:
 def _leave(folder: Path, gaps: list[dict[str, Any]]) -> None:
     """Puts the gaps down beside the log before anything is cut; `start` removes them when the log holds them."""
     if gaps:
-        with (folder / REPAIR).open("wb") as file:
+        fresh = folder / f"{REPAIR}.new"
+        with fresh.open("wb") as file:
             file.write(json.dumps(gaps).encode())
             file.flush()
             os.fsync(file.fileno())
+        fresh.replace(folder / REPAIR)
+        Disk().sync_folder(folder)
 
 
 def _keep(folder: Path, data: bytes) -> str:

@@ -42,11 +42,16 @@ class Outgoing:
 
 
 def outgoing(state: Mapping[str, Any], call: Mapping[str, Any], fill: Callable[[str], str]) -> Outgoing:
-    """A request from a frame's state and its intent. `fill` puts secrets and ids into any text of it."""
+    """A request from a frame's state and its intent. `fill` puts secrets and ids into any text of it.
+
+    ValueError for a body that was not recorded, or whose chunks do not add up.
+    """
     request = state["request"]
     headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request["headers"]]
     fields = {name.lower(): value for name, value in headers}
-    body, trailers = plain_body(request["content"] or b"", fields)
+    if request["content"] is None:
+        raise ValueError("the request's body was not recorded")
+    body, trailers = plain_body(request["content"], fields)
     target = fill(request["path"].decode("latin-1"))
     region, service = _scope(fields, target, call)
     kept = [(name, fill(value)) for name, value in headers if _keep(name.lower(), fields)]
