@@ -83,6 +83,7 @@ _NOT_SECRET_KEY = (
     ),
     *_TOKENS_OF_PAGES,
 )  # ends of names, in small letters, of values that are no secret
+_LOOKED_AT = 4096  # bytes of a long match that its check looks at
 _NOT_IN_ARN = b" \t\r\n\"'"
 _AFTER_KEY = b"'\"\\ \t\r\n:=>,`"
 
@@ -185,6 +186,7 @@ CHECKS: dict[str, Check] = {
 
 def passes(check: str, minimum: float, before: bytes, value: bytes) -> bool:
     """Whether a match stands the mask's check and its least entropy (bits a byte). A mask already there never does."""
+    value = value[:_LOOKED_AT]
     if MARK in value and len(MARKED.sub(b"", value)) < 6:
         return False
     if minimum and entropy(value) < minimum:

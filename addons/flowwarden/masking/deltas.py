@@ -16,6 +16,7 @@ from .patterns import Patterns
 from .values import Run
 
 _WORDS = 3
+_SPACE = frozenset(b" \n")
 _LONG = ((b"-----BEGIN ", b"-----END "), (b"PuTTY-User-Key-File-", b"Private-MAC: "), (b"Private-MAC:", b"\n"))
 Render = Callable[[bytes | None], bytes]
 """Writes an event with a new text in its place; None: as it came."""
@@ -36,6 +37,8 @@ class Joiner:
         self._waiting: deque[_Waiting] = deque()
         self._before = b""  # the end of what has left, as context
         self._covered = 0  # bytes of the first waiting text that belong to a secret whose mask has left
+        self._size = 0  # bytes that wait
+        self._look_at = 0  # how many have to wait before it is worth looking again
         self._most = max(4096, patterns.longest * 2)
 
     def add(self, render: Render, text: bytes | None) -> bytes:
@@ -43,6 +46,9 @@ class Joiner:
         if text is None and not self._waiting:
             return render(None)
         self._waiting.append(_Waiting(render, text or b""))
+        self._size += len(text or b"")
+        if self._size <= self._most and (self._size < self._look_at or not (text and _SPACE.intersection(text))):
+            return b""  # without another word nothing becomes safe
         return self._release(False)
 
     def finish(self) -> bytes:
@@ -63,6 +69,8 @@ class Joiner:
             text, waiting = texts.pop(0), self._waiting.popleft()
             out.append(waiting.render(self._new(text, at, spans, joined)))
             at += len(text)
+        self._size -= at
+        self._look_at = 0 if at else self._size + self._size // 8
         self._before = (self._before + joined[:at])[-160:]
         ends = [span.end for span in spans if span.start < at]
         self._covered = max([0, self._covered - at, *(end - at for end in ends)])

@@ -226,20 +226,23 @@ class Masker:
         applied = codings.names(heads.first(headers, b"content-encoding"))
         return StreamMasker(core, run, self._headers(headers, run), applied[0] if applied else "")
 
-    def _core(self, kind: Kind | None, run: Run, plan: Plan) -> Core | None:
+    def _core(self, kind: Kind | None, run: Run, plan: Plan, fresh: bool = True) -> Core | None:
+        """The reader of a stream; `fresh` gives each event a budget of its own."""
         if kind in {"object", "text"}:
             return self._windows(run, kind == "object")
         if kind in {"sse", "events"}:
             made = SseCore if kind == "sse" else FrameCore
-            return made(self.values, run, lambda payload: self._payload(payload, run, plan))
+            return made(self.values, run, lambda payload: self._payload(payload, run, plan, fresh))
         return None
 
-    def _payload(self, payload: bytes, run: Run, plan: Plan) -> bytes | None:
-        run.budget = Budget()
+    def _payload(self, payload: bytes, run: Run, plan: Plan, fresh: bool) -> bytes | None:
+        if fresh:
+            run.budget = Budget()
+        run.budget.check()
         return self._read_text(payload, run, plan) if payload else None
 
     def _read_series(self, text: bytes, run: Run, plan: Plan, kind: Kind) -> bytes | None:
-        core = self._core(kind, run, plan)
+        core = self._core(kind, run, plan, fresh=False)
         assert core is not None
         made = core.feed(text) + core.finish()
         return made if run.counts else None

@@ -7,7 +7,7 @@ for "could not run", so that every text is searched with a canary behind it: no 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import re2
@@ -170,13 +170,17 @@ class Patterns:
             found = self._finders[index] = Finder(self._by_index[index])
         return found
 
-    def spans(self, text: bytes, found: Iterable[int] | None = None) -> list[Span]:
-        """What to hide in a text, merged and in order."""
+    def spans(
+        self, text: bytes, found: Iterable[int] | None = None, tick: Callable[[], None] | None = None
+    ) -> list[Span]:
+        """What to hide in a text, merged and in order. `tick` is called for each span found."""
         spans: list[Span] = []
         for index in self.find(text) if found is None else found:
             finder = self.finder(index)
-            if finder is not None:
-                spans.extend(span for _, _, span in finder.spans(text))
+            for _, _, span in finder.spans(text) if finder is not None else ():
+                spans.append(span)
+                if tick is not None:
+                    tick()
         return merge(spans) if len(spans) > 1 else spans
 
 

@@ -124,7 +124,7 @@ class Values:
 
     def _apply(self, text: bytes, found: list[int], context: bytes, run: Run) -> bytes | None:
         subject = context + text + b'"' if context else text
-        spans = self.patterns.spans(subject, found)
+        spans = self.patterns.spans(subject, found, run.budget.tick)
         if not spans:
             return None
         shift, size = len(context), len(text)
@@ -134,6 +134,7 @@ class Values:
             start, end = max(0, span.start - shift), min(size, span.end - shift)
             if end <= start:
                 continue
+            run.budget.tick()
             replaced = run.mask(span.mask, text[start:end])
             if replaced is not None:
                 parts += (text[at:start], replaced)
@@ -158,6 +159,7 @@ class Values:
         parts: list[bytes] = []
         at = 0
         for match in RUNS.finditer(text):
+            run.budget.tick()
             coded = match.group()
             decoded = unbase64(coded)
             if decoded is None or (run.keep is not keep_nothing and run.keep(coded.decode("ascii"))):
