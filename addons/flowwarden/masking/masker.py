@@ -12,7 +12,7 @@ from urllib.parse import quote_plus, unquote_to_bytes
 
 from ..errors import Refusal
 from ..types import Call, Headers
-from . import coders, codings, columns, digests, globs, heads, jsontree, kinds, services, xmlmask
+from . import coders, codings, columns, digests, globs, heads, jsontree, kinds, services, tables, xmlmask
 from .budget import Budget
 from .cbormask import CborMasker
 from .columns import Statements
@@ -63,7 +63,9 @@ class Masker:
             "text": self._read_text,
             "form": self._read_form,
             "lines": self._read_lines,
-            "object": self._read_object,
+            "object": partial(self._read_series, kind="object"),
+            "csv": partial(self._read_series, kind="csv"),
+            "tsv": partial(self._read_series, kind="tsv"),
             "cbor": self._read_cbor,
             "sse": partial(self._read_series, kind="sse"),
             "events": partial(self._read_series, kind="events"),
@@ -90,11 +92,19 @@ class Masker:
         and cannot be.
         """
         plan = self._profiles.plan(call, "output")
-        run = Run(keep=keep, session_key=session_key, off=plan.off, call=call)
+        run = self._run(call, headers, plan, keep, session_key)
         masked = Masked(self._headers(headers, run), body, run.counts)
         if body:
             self._body(call, status, masked, plan, run)
         return masked
+
+    @staticmethod
+    def _run(call: Call, headers: Headers, plan: Plan, keep: Keep, session_key: bytes) -> Run:
+        run = Run(keep=keep, session_key=session_key, off=plan.off, call=call)
+        if plan.is_object:
+            run.content_type = heads.first(headers, b"content-type")
+            run.key = str((call.params or {}).get("Key", ""))
+        return run
 
     def _body(self, call: Call, status: int, masked: Masked, plan: Plan, run: Run) -> None:
         content_type = heads.first(masked.headers, b"content-type")
@@ -186,19 +196,24 @@ class Masker:
             return self._read_json(text, run, plan)
         return self.values.mask(text, run)
 
-    def _read_object(self, text: bytes, run: Run, _plan: Plan) -> bytes | None:
-        windows = self._windows(run, True)
-        made = windows.feed(text) + windows.finish()
-        return made if run.counts else None
-
-    def _windows(self, run: Run, is_object: bool) -> Windows:
+    def _windows(self, run: Run, plan: Plan, kind: Kind) -> Core:
+        is_object = kind == "object"
         run.same_length = is_object
-        return Windows(self.object_values if is_object else self.values, run)
+        windows = Windows(self.object_values if is_object else self.values, run)
+        masks = [mask for mask in plan.columns if mask.objects or not is_object]
+        separator = tables.separator(
+            {"csv": "text/csv", "tsv": "text/tab-separated-values"}.get(kind, run.content_type), run.key
+        )
+        return tables.TableCore(windows, run, masks, separator) if separator and masks else windows
+
+    def range_margin(self) -> int:
+        """How many bytes more a part of an object needs on both sides: see `ranges.py`."""
+        return 2 * Windows(self.object_values, Run(same_length=True)).hold
 
     def may_stream(self, call: Call, headers: Headers) -> bool:
         """Whether an answer with these headers can be masked as it passes (else it has to be whole)."""
         kind = self._stream_kind(self._profiles.plan(call, "output"), call, headers)
-        return kind in {"object", "text", "sse", "events"}
+        return kind in {"object", "text", "csv", "tsv", "sse", "events"}
 
     @staticmethod
     def _stream_kind(plan: Plan, call: Call, headers: Headers) -> Kind | None:
@@ -219,7 +234,8 @@ class Masker:
         kind = self._stream_kind(plan, call, headers)
         if kind == "object" and status not in {200, 206}:
             return None
-        run = Run(keep=keep, session_key=session_key, off=plan.off, budget=Budget(float("inf")))
+        run = self._run(call, headers, plan, keep, session_key)
+        run.budget = Budget(float("inf"))
         core = self._core(kind, run, plan)
         if core is None:
             return None
@@ -228,8 +244,8 @@ class Masker:
 
     def _core(self, kind: Kind | None, run: Run, plan: Plan, fresh: bool = True) -> Core | None:
         """The reader of a stream; `fresh` gives each event a budget of its own."""
-        if kind in {"object", "text"}:
-            return self._windows(run, kind == "object")
+        if kind in {"object", "text", "csv", "tsv"}:
+            return self._windows(run, plan, kind)
         if kind in {"sse", "events"}:
             made = SseCore if kind == "sse" else FrameCore
             return made(self.values, run, lambda payload: self._payload(payload, run, plan, fresh))

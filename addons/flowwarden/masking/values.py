@@ -44,6 +44,8 @@ class Run:
     budget: Budget = field(default_factory=Budget)
     same_length: bool = False
     call: Call | None = None
+    content_type: str = ""  # of an S3 object, and its key
+    key: str = ""
     off: frozenset[str] = frozenset()  # ids of masks that do not hold for this call
 
     def mask(self, mask: Mask, value: bytes) -> bytes | None:

@@ -40,7 +40,7 @@ class Windows:
         self._base64, self._percent = values.base64_trigger, values.percent_trigger
         self._run = run
         self._block = block
-        self._hold = max(256, self._patterns.longest * 4 // 3 + 64)
+        self.hold = max(256, self._patterns.longest * 4 // 3 + 64)
         self._buffer = bytearray()
         self._at = 0  # where in the buffer the next block starts; before it is context
 
@@ -48,7 +48,7 @@ class Windows:
         """Takes the next bytes; gives those that are done."""
         self._buffer += data
         out: list[bytes] = []
-        size = self._block + self._hold
+        size = self._block + self.hold
         while len(self._buffer) - self._at >= size:
             window = bytes(self._buffer[: self._at + size])
             out.append(self._step(window, self._at + self._block))
@@ -156,7 +156,7 @@ class Windows:
         """Secrets in which single bytes are written %XX."""
         units: list[Unit] = []
         for match in PERCENT_RUN.finditer(window, self._at):
-            if match.end() - match.start() > self._hold:
+            if match.end() - match.start() > self.hold:
                 continue
             plain, places = _unquoted(match.group(), match.start())
             for span in self._patterns.spans(plain):
