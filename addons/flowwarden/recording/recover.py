@@ -273,7 +273,9 @@ def _cut_frames(folder: Path, found: Found) -> None:
             }  # fmt: skip
             good += end - start
         _tear(folder, name, good, found)
-    for seq, (flow, session) in found.head.open.items():
+    rest = [seq for seq in found.head.open if seq not in frames]
+    for seq in (*frames, *rest):  # outcomes name the frames of a file in their order
+        flow, session = found.head.open[seq]
         record: dict[str, Any] = {"flow": flow, "session": session, "intent": seq}
         if seq in frames:
             record["frame"] = frames[seq]
