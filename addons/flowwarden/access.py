@@ -47,6 +47,8 @@ class Access:
     principal: Principal | None = None
     auth: Authentication | None = None  # how the agent signed the request
     phantom: Phantom | None = None  # the keys it signed with
+    issued: bool = False  # a presigned URL that AWS put into an answer of this session
+    amended: bytes | None = field(default=None, repr=False)  # the body as it leaves, where the gateway asks for more
     body_sha256: str = ""  # of the request's bytes on the wire, once they are known
     call: Call | None = None
     decision: Decision | None = None

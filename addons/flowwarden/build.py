@@ -8,7 +8,7 @@ import logging
 import os
 import secrets
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import layer
 
 from . import __version__, chain, options, yamlfile
+from .approval import notify
+from .approval.notify import Notifier
 from .approval.store import Approvals
 from .connect import addresses
 from .credentials import phantoms
@@ -28,15 +30,19 @@ from .guard import Guard
 from .identity import rules as identity_rules
 from .identity.tokens import Verifier
 from .masking import rules as mask_rules
+from .masking.rules import MaskRules
 from .master import DumpMaster, WebMaster
 from .operators import api
 from .operators.services import Services as OperatorServices
+from .policy import plain
 from .policy.watch import Rules
 from .recognition.recogniser import Recogniser
+from .recording.anchor import Anchors, from_option
 from .recording.indexer import Indexer
 from .recording.recorder import Recorder
 from .services import Services, sandbox
 from .sessions.store import SessionStore
+from .types import Session
 
 log = logging.getLogger("flowwarden")
 
@@ -51,6 +57,8 @@ def services(opts: moptions.Options) -> Services:
     box = sandbox(opts.warden_sandbox, opts.warden_sandbox_host)
     limit = options.size(opts.warden_body_limit, "warden_body_limit")
     private = addresses.networks(opts.warden_private_networks)
+    for name in ("warden_drain", "warden_retention"):
+        options.duration(getattr(opts, name) or "0s", name)
     ports = _ports(opts.warden_ports)
     rules = Rules(rules_folder)
     identity = identity_rules.load(rules_folder / "identity.yaml")
@@ -88,9 +96,13 @@ def services(opts: moptions.Options) -> Services:
         )
         operators.attach()
         vault = Vault(
-            lending, sandbox_url=box.url if box else None, note=lambda kind, record: _note_lease(recorder, kind, record)
+            lending,
+            sandbox_url=box.url if box else None,
+            denies=lambda principal: plain.denies(rules.current, principal),
+            note=lambda kind, record: _note_lease(recorder, kind, record),
         )
-        sessions.on_ended(lambda session, _reason: vault.forget(session.id))
+        notifier = Notifier(notify.load(rules_folder / "identity.yaml"), mask=_mask_of_all(masks))
+        approvals.listen(notifier.tell)
     except BaseException:
         recorder.close_now()
         raise
@@ -114,6 +126,10 @@ def services(opts: moptions.Options) -> Services:
         is_aws_host=lambda host: recogniser.hosts.find(host) is not None,
         mask_key=secrets.token_bytes(32),
     )
+    made.notifier = notifier
+    anchor = from_option(opts.warden_anchor)
+    made.anchors = Anchors(recorder, [anchor] if anchor else [])
+    sessions.on_ended(lambda session, _reason: _forget(made, session))
     operators.health = lambda: health(made)
     operators.metrics = lambda: metrics(made)
     for alarm in rules.current.alarms:
@@ -132,9 +148,23 @@ def _name_hosts(recogniser: Recogniser, rules: Rules) -> None:
     recogniser.extra_hosts = frozenset(host for host in named if recogniser.hosts.find(host) is not None)
 
 
+def _forget(made: Services, session: Session) -> None:
+    """A session has ended: nothing of it stays in memory."""
+    made.vault.forget(session.id)
+    made.issued.forget(session.id)
+    made.masked_objects.forget(session.id)
+
+
+def _mask_of_all(masks: MaskRules) -> Callable[[str], str]:
+    """Every mask that there is: a notification goes to people of whom the rules know nothing."""
+    groups = frozenset(group for mask in masks.masks for group in mask.groups or ())
+    return masks.for_groups(groups).mask_text
+
+
 def health(made: Services) -> dict[str, Any]:
     """What /health answers: ready, and why not; alarms that an operator has to hear of."""
-    problems = [text for text in (made.recorder.problem, made.rules.alarm) if text]
+    anchors = made.anchors.problem if made.anchors is not None else ""
+    problems = [text for text in (made.recorder.problem, made.rules.alarm, anchors) if text]
     return {
         "ready": made.recorder.ready,
         "problems": problems,
@@ -181,7 +211,9 @@ async def _serve(
     except OSError as error:
         raise ConfigError(f"the operators' listener cannot use {opts.warden_admin_listen}: {error.strerror}") from None
     made.indexer.start()
-    timers = [loop.create_task(_keep_rules(made)), loop.create_task(_expire(made))]
+    timers = [loop.create_task(job) for job in (_keep_rules(made), _expire(made), _retain(made, opts.warden_retention))]
+    assert made.anchors is not None
+    made.anchors.start()
     ready = loop.create_task(_announce(opts, master, made, announce, web))
     try:
         await master.run()
@@ -194,6 +226,9 @@ async def _serve(
         for timer in (*timers, ready):
             timer.cancel()
         listener.stop()
+        await made.anchors.stop()
+        if made.notifier is not None:
+            await asyncio.to_thread(made.notifier.close)
         await asyncio.to_thread(made.indexer.stop)
     return 0
 
@@ -243,6 +278,18 @@ async def _expire(made: Services) -> None:
             made.sessions.expire()
         except FlowwardenError as error:
             log.error("%s", error)
+
+
+async def _retain(made: Services, keep: str) -> None:
+    """Removes what is older than `warden_retention`, at start and every hour; the record of it stays."""
+    while keep:
+        try:
+            count = await made.recorder.expire(yamlfile.seconds(keep))
+            if count:
+                log.info("retention: %d files removed", count)
+        except FlowwardenError as error:
+            log.error("retention: %s", error)
+        await asyncio.sleep(3600)
 
 
 def _alarm(made: Services, kind: str, message: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from mitmproxy import exceptions, options, optmanager
 
 from .errors import ConfigError
+from .yamlfile import seconds
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ SPECS = (
     Spec("warden_ports", Sequence[str], ["443", "80"], "Ports that a tunnel may lead to."),
     Spec("warden_drain", str, "30s", "How long a stop waits for calls that are under way before they are cut."),
     Spec("warden_retention", str, "", "How long flows are kept, such as 90d; empty: for ever."),
+    Spec("warden_anchor", str, "", "Where checkpoints are anchored: s3://bucket/prefix, or a command as a JSON list."),
     Spec("warden_signing_key", str, "", "The evidence key, if it is kept outside the state folder.", path=True),
 )
 
@@ -148,6 +150,14 @@ def size(text: str, option: str) -> int:
     if not number.isdigit() or not unit:
         raise ConfigError(f"{option} has to be a size such as 32m, not {text!r}")
     return int(number) * unit
+
+
+def duration(text: str, option: str) -> float:
+    """`30s`, `90d` in seconds; ConfigError otherwise."""
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from None
 
 
 def address(text: str, option: str) -> tuple[str, int]:

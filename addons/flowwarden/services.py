@@ -12,8 +12,11 @@ from urllib.parse import urlsplit
 
 from .connect.addresses import Network
 from .errors import ConfigError
+from .masking.writeback import MaskedObjects
+from .signing.issued import IssuedUrls
 
 if TYPE_CHECKING:
+    from .approval.notify import Notifier
     from .approval.store import Approvals
     from .credentials.rules import CredentialRule
     from .credentials.vault import Vault
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from .operators.services import Services as OperatorServices
     from .policy.watch import Rules
     from .recognition.recogniser import Recogniser
+    from .recording.anchor import Anchors
     from .recording.indexer import Indexer
     from .recording.recorder import Recorder
     from .sessions.store import SessionStore
@@ -81,6 +85,10 @@ class Services:
     body_limit: int = 32 << 20
     is_aws_host: Callable[[str], bool] = lambda _host: False
     clock: Callable[[], float] = time.time
+    issued: IssuedUrls = field(default_factory=IssuedUrls)
+    masked_objects: MaskedObjects = field(default_factory=MaskedObjects)
+    anchors: Anchors | None = None
+    notifier: Notifier | None = None
     dialled: dict[str, tuple[str, int]] = field(default_factory=dict)
     mask_key: bytes = b""
     _maskers: dict[frozenset[str], Masker] = field(default_factory=dict)

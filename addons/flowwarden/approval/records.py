@@ -83,23 +83,34 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 def topic(digest: str, terms: ApprovalTerms, summary: Mapping[str, Any]) -> str:
     """What a grant covers, and so what a second request joins by: the request, the operation, or the rules' actions."""
+    rules, rules_digest = summary.get("rules") or (), str(summary.get("rules_digest", ""))
     if terms.scope == "operation":
         return operation_topic(
             str(summary.get("operation", "")),
             summary.get("resources") or (),
             str(summary.get("region", "")),
             str(summary.get("account", "")),
+            rules,
+            rules_digest,
         ) or ("request:" + digest)
-    if terms.scope == "session" and summary.get("rules"):
-        return rules_topic(summary["rules"], str(summary.get("rules_digest", "")))
+    if terms.scope == "session" and rules:
+        return rules_topic(rules, rules_digest)
     return "request:" + digest
 
 
-def operation_topic(operation: str, resources: Sequence[str | None], region: str, account: str) -> str:
+def operation_topic(
+    operation: str,
+    resources: Sequence[str | None],
+    region: str,
+    account: str,
+    rules: Sequence[str] = (),
+    rules_digest: str = "",
+) -> str:
     """Empty where the operation or a resource is not known: then nothing but the request itself can be granted."""
     if not operation or not resources or any(not resource for resource in resources):
         return ""
-    return "operation:" + json.dumps([operation, sorted(set(map(str, resources))), region, account])
+    under = [sorted(set(rules)), rules_digest]
+    return "operation:" + json.dumps([operation, sorted(set(map(str, resources))), region, account, under])
 
 
 def rules_topic(rules: Sequence[str], rules_digest: str) -> str:

@@ -62,4 +62,5 @@ class Swap(Station):
 
             kind = response.headers.get("content-type", "")
             owner.raw_answer, _count = swap.swap(call.operation, kind, owner.raw_answer, mint)
+            self.services.issued.note(session.id, response.headers.fields, owner.raw_answer)
         proof.let_out(flow, self.name)

@@ -16,7 +16,7 @@ from ..guard import Station, stream_response
 from ..judge import Judge
 from ..recording.passed import Passed
 from ..types import Call
-from . import writeback
+from . import columns, writeback
 from .masker import Masker
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _NOTHING = Call(aws=False)
 
 
 class KeepMasks(Judge):
-    """A request that carries a mask would write it over what it hides."""
+    """A request that carries a mask would write it over what it hides. Asks for column names where masks need them."""
 
     name = "keep-masks"
 
@@ -37,10 +37,18 @@ class KeepMasks(Judge):
         self.services = services
 
     def judge(self, flow: http.HTTPFlow, owner: Access) -> None:
-        assert owner.request is not None
-        if owner.decision is not None and owner.decision.mask and writeback.contains_mask(owner.request):
+        request, call, decision, session = owner.request, owner.call, owner.decision, owner.session
+        assert request is not None and call is not None
+        if decision is not None and not decision.mask:
+            return
+        if writeback.contains_mask(request):
             why = "the request contains a mask of this gateway: writing it back would destroy what it hides"
             raise Refusal(why, status=400, code="MaskedDataInRequest", station=self.name)
+        if session is not None and self.services.masked_objects.would_overwrite(session.id, call):
+            why = "this session has seen the object masked only: putting it would destroy what the masks hide"
+            raise Refusal(why, status=400, code="MaskedDataInRequest", station=self.name)
+        if request.body and any(mask.columns for mask in self.services.masker(owner.principal).masks):
+            owner.amended = columns.with_metadata(call, request.body)
 
 
 class Mask(Station):
@@ -78,6 +86,8 @@ class Mask(Station):
         assert response is not None
         if not callable(response.stream):
             await self._mask(owner, response, flow.request.method == "HEAD")
+        if owner.masks and owner.session is not None and owner.call is not None:
+            self.services.masked_objects.remember(owner.session.id, owner.call)
         proof.let_out(flow, self.name)
 
     async def _mask(self, owner: Access, response: http.Response, head: bool) -> None:
@@ -96,7 +106,11 @@ class Mask(Station):
             )
         if masked.headers is not response.headers.fields and not head:
             response.headers = http.Headers(masked.headers)
-        response.raw_content = masked.body
+        content = masked.body
+        if owner.amended is not None and response.status_code == 200:
+            content = columns.without_metadata(content)
+            response.headers["content-length"] = str(len(content))
+        response.raw_content = content
         owner.raw_answer = None
         owner.masks = masked.counts
         owner.notes.extend(masked.notes)

@@ -70,8 +70,8 @@ class Services:
         self.record("session", records.session_event(event, session, reason))
 
     def _note_approval(self, event: str, approval: Approval, details: Mapping[str, Any]) -> None:
-        """`by` is who viewed, answered or revoked; the requester stands in `principal`."""
-        who, theirs = details.get("who"), event in ("asked", "joined")
+        """`by` is who answered or revoked; who asked stands in `principal`, who looked in `viewer`."""
+        role = {"asked": "principal", "joined": "principal", "viewed": "viewer"}.get(event, "by")
         record = records.approval_event(
             event,
             approval.id,
@@ -81,7 +81,9 @@ class Services:
             reason=str(details.get("reason") or ""),
             summary=approval.summary if event == "asked" else None,
         )
-        record |= {"by": None if theirs else who, "principal": who if theirs else None}
+        record[role] = details.get("who")
+        if "digest" in details:
+            record["request"] = details["digest"]  # what a standing grant let pass
         if "approve" in details:
             record["approve"] = bool(details["approve"])
         self.record("approval", record)

@@ -13,7 +13,7 @@ from . import catalogue, examples, overlap, paramcheck
 from .conditions import Actions, Groups, Hosts, Resources
 from .examples import Result
 from .rule import Rule
-from .ruleset import RuleSet, read
+from .ruleset import FILE, RuleSet, read
 
 SDK_PATIENCE = 55.0
 """Seconds after which SDKs give up waiting for an answer: botocore at 60."""
@@ -64,7 +64,9 @@ def findings(rules: RuleSet) -> list[Finding]:
     for rule in rules.rules:
         found += _unknown_actions(rule)
         found += _odd(rule)
-    found += [Finding("", 0, "warning", alarm) for alarm in rules.alarms]
+    if rules.default == "allow":
+        file = rules.rules[0].file if rules.rules else FILE
+        found.append(Finding(file, 0, "warning", "default: allow lets pass every AWS call that no rule matches"))
     return found
 
 
@@ -121,6 +123,8 @@ def _odd(rule: Rule) -> Iterator[Finding]:
                 if text.startswith("*") and text not in ("*",) and not text.startswith("*."):
                     hint = f"write '*.{text.lstrip('*')}'"
                     yield _at(rule, "warning", f"{text!r} also matches strangers' hosts that end so; {hint}", "hosts")
+    if rule.terms and rule.terms.on_timeout == "allow":
+        yield _at(rule, "warning", "on_timeout: allow lets pass what nobody answered", "on_timeout")
     if rule.terms and rule.terms.hold > SDK_PATIENCE:
         yield _at(rule, "warning", f"SDKs stop waiting before {rule.terms.hold:.0f} s are over", "hold")
 

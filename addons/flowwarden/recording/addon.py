@@ -10,6 +10,7 @@ from mitmproxy import http
 from .. import access, proof
 from ..access import Access
 from ..credentials import names
+from ..errors import StoreError
 from ..guard import Station, stream_request
 from ..judge import Judge
 from ..signing.upload import Upload
@@ -46,6 +47,14 @@ class Intend(Judge):
             owner.upload = Upload(owner.auth, passed.write)
             stream_request(flow, self.name, owner.upload)
         owner.intent = await self.services.recorder.append("intent", dict(record))
+        if owner.decision is not None and owner.decision.anchor:
+            await self._anchored(owner.intent)
+
+    async def _anchored(self, seq: int) -> None:
+        """A rule wants somebody else to vouch for the log before this call leaves."""
+        if self.services.anchors is None:
+            raise StoreError("a rule asks for an anchor, but none is set up", "Set warden_anchor")
+        await self.services.anchors.cover(seq)
 
 
 class Record(Station):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import hashlib
 from typing import TYPE_CHECKING
 
 from mitmproxy import http
@@ -43,7 +45,7 @@ class Sign(Signer):
             raise Refusal(
                 "nothing was decided about this request", status=502, code="GatewayRefused", station=self.name
             )
-        if not (call.aws or decision.sign):
+        if owner.issued or not (call.aws or decision.sign):
             return _copy(flow.request, request.target, _with(request.headers, _PLAIN if decision.mask else {}))
         if owner.auth is None:
             if not decision.unsigned:
@@ -58,17 +60,23 @@ class Sign(Signer):
             raise Refusal(
                 "there are no credentials for this session", status=503, code="ServiceUnavailable", station=self.name
             )
+        amendments = {**_PLAIN, **accounts.amendments(call, request, lease.account)}
+        body_sha256 = owner.body_sha256 or None
+        if owner.amended is not None:
+            body_sha256 = hashlib.sha256(owner.amended).hexdigest()
+            amendments["content-length"] = str(len(owner.amended))
+            if auth.content_sha256 is not None:
+                auth = dataclasses.replace(auth, content_sha256=body_sha256)
+                amendments["x-amz-content-sha256"] = body_sha256
         signed = sigv4.sign(
-            request,
-            auth,
-            lease.credentials,
-            now=self.services.clock(),
-            set_headers={**_PLAIN, **accounts.amendments(call, request, lease.account)},
-            body_sha256=owner.body_sha256 or None,
+            request, auth, lease.credentials, now=self.services.clock(), set_headers=amendments, body_sha256=body_sha256
         )
         if owner.upload is not None:
             owner.upload.transform = chunked.transform(auth, owner.phantom, lease.credentials, signed)
-        return _copy(flow.request, signed.target, signed.headers)
+        made = _copy(flow.request, signed.target, signed.headers)
+        if owner.amended is not None:
+            made.data.content = owner.amended
+        return made
 
 
 def _copy(request: http.Request, target: str, headers: tuple[tuple[bytes, bytes], ...]) -> http.Request:

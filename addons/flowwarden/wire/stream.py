@@ -56,6 +56,7 @@ class WireStream(HttpStream):
     gate: Gate
     outbound: http.Request | None = None  # the signed copy, set for the moment in which the head leaves
     sent_upstream = False
+    _amended: bytes | None = None  # the body that leaves in place of the flow's own
     _refused = False
     _flow: http.HTTPFlow | None = None
     _credential = ""
@@ -104,6 +105,8 @@ class WireStream(HttpStream):
                 command = run.send(reply)
             except StopIteration:
                 return
+            if self._amended is not None and type(command) is SendHttp and type(command.event) is RequestData:
+                command.event.data, self._amended = self._amended, None
             name = _HEADS.get(type(command))
             reply = None if name is not None and self.gate.at_once(name, self.flow) else (yield command)
 
@@ -217,7 +220,10 @@ class WireStream(HttpStream):
         if (yield from self.check_killed(True)):
             return False  # the client left while the connection was opened
         self.gate.seal(self.flow)
-        self.outbound = self.framed(self.gate.sign(self.flow), h2=connection.alpn == b"h2")
+        signed = self.gate.sign(self.flow)
+        if signed.raw_content is not self.flow.request.raw_content:
+            self._amended = signed.raw_content  # the gateway asks upstream for more than the agent did
+        self.outbound = self.framed(signed, h2=connection.alpn == b"h2")
         length = expected_http_body_size(self.outbound)
         self._up_to_go = (
             length if length is not None and length >= 0 and "content-length" in self.outbound.headers else None
