@@ -49,6 +49,13 @@ class Upstream:
     async def hello(_got: Got, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 
+    def forget(self) -> None:
+        """As if nothing had come yet; open connections stay."""
+        self.raw.clear()
+        self.requests.clear()
+        self.malformed.clear()
+        self.on_head = None
+
     @property
     def bytes(self) -> bytes:
         return bytes(self.raw)
@@ -134,8 +141,8 @@ class Client:
 
     version = ""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str = HOST) -> None:
+        self.reader, self.writer, self.host = reader, writer, host
         self.changed = asyncio.Condition()
         self.gone = False
         self.pump = asyncio.create_task(self._pump())
@@ -211,10 +218,10 @@ class Client1(Client):
 
     version = "http/1.1"
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str = HOST) -> None:
         self.conn = h11.Connection(h11.CLIENT)
         self.answer: Answer | None = None
-        super().__init__(reader, writer)
+        super().__init__(reader, writer, host)
 
     def start(
         self,
@@ -228,7 +235,7 @@ class Client1(Client):
     ) -> Answer:
         if self.answer is not None:
             self.conn.start_next_cycle()
-        fields = [("host", HOST), *(headers or [])]
+        fields = [("host", self.host), *(headers or [])]
         if chunked:
             fields.append(("transfer-encoding", "chunked"))
         elif length is not None:
@@ -280,13 +287,13 @@ class Client2(Client):
 
     version = "h2"
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str = HOST) -> None:
         self.conn = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
         self.conn.initiate_connection()
         self.answers: dict[int, Answer] = {}
         self.streams: dict[int, int] = {}  # by id() of the answer
         self.queues: dict[int, list[tuple[bytes, bool]]] = {}
-        super().__init__(reader, writer)
+        super().__init__(reader, writer, host)
         self._flush()
 
     def _flush(self) -> None:
@@ -312,7 +319,13 @@ class Client2(Client):
         end: bool = False,
     ) -> Answer:
         stream = self.conn.get_next_available_stream_id()
-        fields = [(":method", method), (":scheme", "https"), (":authority", HOST), (":path", path), *(headers or [])]
+        fields = [
+            (":method", method),
+            (":scheme", "https"),
+            (":authority", self.host),
+            (":path", path),
+            *(headers or []),
+        ]
         if length is not None:
             fields.append(("content-length", str(length)))
         answer = self.answers[stream] = Answer()
