@@ -68,7 +68,7 @@ class Machine(RuleBasedStateMachine):
         alive = [
             a
             for a in self.known.values()
-            if (a.digest, a.session) == (digest, session) and a.state in ("open", "approved")
+            if (a.digest, a.session, a.count) == (digest, session, count) and a.state in ("open", "approved")
         ]
         terms = ApprovalTerms(approver_groups=frozenset({"sre"}), count=count, expires=100)
         found = self.store.ask(digest, session, REQUESTER, {}, terms)

@@ -90,6 +90,17 @@ def test_a_retry_joins_the_open_question(store: Approvals) -> None:
     assert ask(store, session="s2").id != first.id, "another session's question is its own"
 
 
+def test_stricter_terms_are_a_new_question(store: Approvals) -> None:
+    """A rule that now wants two people is not met by the question, or the grant, from when it wanted one."""
+    lax = ask(store)
+    strict = ask(store, terms=replace(TERMS, count=2))
+    assert strict.id != lax.id
+    store.answer(lax.id, BOB, True)
+    assert ask(store, terms=replace(TERMS, count=2)).id == strict.id
+    assert ask(store, terms=replace(TERMS, approver_groups=frozenset({"dba"}))).state == "open"
+    assert ask(store).state == "approved"
+
+
 def test_denial(store: Approvals) -> None:
     """One denial ends the question, whatever was approved before; its reason is for the agent."""
     approval = ask(store, terms=replace(TERMS, count=2))
@@ -307,6 +318,7 @@ def covers(store: Approvals, session: str = "s1", digest: str = "other", **chang
         "resources": ["arn:i-1"],
         "region": "eu-west-1",
         "account": "1",
+        "rules": ["r"],
     }
     return store.granted(session, digest, **{**call, **changes}) is not None
 
@@ -327,6 +339,8 @@ def test_a_grant_for_an_operation(store: Approvals, clock: Clock) -> None:
     assert not covers(store, resources=[None])
     assert not covers(store, region="eu-central-1")
     assert not covers(store, account="2")
+    assert not covers(store, rules=["r", "stricter"])
+    assert not covers(store, rules_digest="changed")
     clock.now = START + 10 + 899
     assert covers(store)
     clock.now += 1

@@ -97,15 +97,15 @@ async def test_a_flood_of_unknown_key_ids() -> None:
     world = World(RSA)
     assert await world.find(RSA)
     before = world.asked
-    for number in range(1000):
+    for attempt in range(1000):
         with pytest.raises(TokenError):
-            await world.keys.find(f"made-up-{number}", "RS256")
+            await world.keys.find(f"made-up-{attempt}", "RS256")
         assert await world.find(RSA)
     assert world.asked - before == keys.BURST
     world.now += keys.REFILL
-    for number in range(100):
+    for attempt in range(100):
         with pytest.raises(TokenError):
-            await world.keys.find(f"more-{number}", "RS256")
+            await world.keys.find(f"more-{attempt}", "RS256")
     assert world.asked - before == keys.BURST + 1
 
 

@@ -109,11 +109,12 @@ async def test_question_and_answer(listening: Any, issuer: OidcIssuer) -> None:
     events = [(r["event"], (r["by"] or {}).get("subject")) for kind, r in listening.records if kind == "approval"]
     assert events == [
         ("asked", None),
-        ("viewed", "bob"),
+        ("viewed", None),
         ("answered", "bob"),
         ("approved", "bob"),
         ("revoked", "bob"),
     ]
+    assert [r["viewer"]["subject"] for _, r in listening.records if r["event"] == "viewed"] == ["bob"]
     assert all(r["digest"] == asked.digest for kind, r in listening.records if kind == "approval")
 
 

@@ -1,0 +1,64 @@
+"""Grants: what people approved, used once or for a time, whoever asks how often at the same moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..types import Approval
+from . import records
+from .book import Book
+
+
+class Grants(Book):
+    """The part of the book that lets calls pass."""
+
+    def consume(self, key: str) -> bool:
+        """Uses a grant for one request, by id or digest: true for one caller only, ever (one compare-and-swap)."""
+        now = self._clock()
+        with self._db.write():
+            spent = self._db.rows(
+                "UPDATE approvals SET state='spent', revision=revision+1 WHERE id=(SELECT id FROM approvals WHERE"
+                " (id=? OR digest=?) AND state='approved' AND topic LIKE 'request:%' AND until>? ORDER BY asked LIMIT 1)"
+                " AND state='approved' RETURNING id",
+                (key, key, now),
+            )
+        if spent:
+            self._changed("used", self.get(spent[0]["id"]))
+        return bool(spent)
+
+    def granted(
+        self,
+        session: str,
+        digest: str,
+        operation: str,
+        resources: Sequence[str | None],
+        now: float | None = None,
+        *,
+        region: str = "",
+        account: str = "",
+        rules: Sequence[str] = (),
+        rules_digest: str = "",
+    ) -> Approval | None:
+        """The standing grant (scope operation or session) that covers a call, noted as used; None if there is none.
+
+        `rules` are those that ask for a human now: a grant given under other rules, or other wording, covers nothing.
+        A session grant covers whatever its rules name.
+        """
+        now = self._clock() if now is None else now
+        topics = [records.operation_topic(operation, resources, region, account, rules, rules_digest) or "-"]
+        topics.append(records.rules_topic(rules, rules_digest) if rules else "-")
+        rows = self._db.rows(
+            "SELECT * FROM approvals WHERE session=? AND topic IN (?, ?) AND state='approved' AND until>? LIMIT 1",
+            (session, *topics, now),
+        )
+        if not rows:
+            return None
+        approval = self._approval(rows[0])
+        self._tell("used", approval, None, digest=digest)
+        return approval
+
+    def allow_on_timeout(self, approval_id: str) -> bool:
+        """Lets one request pass that nobody answered, if its rule says `on_timeout: allow`. True for one caller."""
+        if self.get(approval_id).terms.on_timeout != "allow":
+            return False
+        return self._move(approval_id, ("open",), "spent", "nobody answered in time; the rule lets it pass", "allowed")
