@@ -38,6 +38,10 @@ class Volatile(Disk):
         self.synced[path] = path.read_bytes()
         return handle
 
+    def overwrite(self, handle: int, data: bytes, offset: int) -> None:
+        super().overwrite(handle, data, offset)
+        self.synced[self.paths[handle]] = self.paths[handle].read_bytes()
+
     def sync(self, handle: int) -> None:
         super().sync(handle)
         path = self.paths[handle]

@@ -50,7 +50,6 @@ class Journal:
         head = _HEAD.pack(_MAGIC, self._generation, self._number, len(body))
         entry = b"".join((head, body, _CRC.pack(crc32(body, crc32(head)))))
         self._disk.overwrite(self._handle, entry, self._offset)
-        self._disk.sync(self._handle)
         self._offset += len(entry)
         self._number += 1
 
