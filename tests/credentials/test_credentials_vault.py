@@ -500,6 +500,43 @@ async def test_own_credentials_of_a_source(stub, make, monkeypatch, tmp_path):
         await make(replace(own, accounts=(OTHER,))).lease(session())
 
 
+@pytest.mark.parametrize(
+    ("partition", "region", "asked"),
+    [
+        ("aws", "", "us-east-1"),
+        ("aws-cn", "", "cn-north-1"),
+        ("aws-us-gov", "", "us-gov-west-1"),
+        ("aws", "eu-west-1", "eu-west-1"),
+    ],
+)
+async def test_partitions(partition, region, asked):
+    """STS is asked in the role's partition, or where the entry says."""
+    seen = []
+
+    def factory(_profile, where, _credentials, _endpoint):
+        seen.append(where)
+        raise RuntimeError
+
+    role = f"arn:{partition}:iam::{ACCOUNT}:role/r"
+    vault = Vault(
+        CredentialRules((replace(RULE, assume_role=(role,), partition=partition, region=region),)),
+        client_factory=factory,
+    )
+    with pytest.raises(Refusal):
+        await vault.lease(session())
+    assert seen == [asked]
+
+
+async def test_chains_at_the_same_time(stub, make):
+    """Many sessions through a chain of roles at once."""
+    last = f"arn:aws:iam::{ACCOUNT}:role/target"
+    some = [session(f"user{i}") for i in range(12)]
+    stub.roles[last] = Role(last, {f"arn:aws:sts::{ACCOUNT}:assumed-role/developer/user{i}" for i in range(12)})
+    vault = make(replace(RULE, assume_role=(ROLE, last)))
+    leases = await asyncio.gather(*map(vault.lease, some))
+    assert len({lease.credentials.access_key_id for lease in leases}) == 12
+
+
 async def test_the_gateways_own_chain(stub, monkeypatch, tmp_path):
     """boto3's chain as it is: environment, then a profile that assumes a role by itself; errors in its own words."""
     key, secret = stub.base

@@ -159,6 +159,11 @@ CASES = {
         "service": "s3",
         "presigned": 900,
     },
+    "s3 presigned hoisted": {  # as the JavaScript SDK presigns
+        "url": "https://b.s3.amazonaws.com/k?X-Amz-Content-Sha256=UNSIGNED-PAYLOAD&x-id=GetObject&x-amz-checksum-mode=ENABLED",
+        "service": "s3",
+        "presigned": 900,
+    },
     "s3 presigned put": {
         "method": "PUT",
         "url": "https://b.s3.amazonaws.com/k",

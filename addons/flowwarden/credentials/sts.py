@@ -44,7 +44,7 @@ class Source:
         # botocore logs answers, credentials included, at DEBUG; and mitmproxy sets the root logger to that.
         for name in ("botocore", "boto3", "urllib3"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a boto3 session is not for two threads, its clients are
         self._sessions: dict[str, Any] = {}
         self._clients: dict[tuple[str, str], Any] = {}
         self._make = client_factory or self._boto_client
@@ -76,7 +76,8 @@ class Source:
         client = self._client(rule.source, region)
         for role in rule.assume_role[:-1]:
             answer = client.assume_role(**_request(rule, role, session))
-            client = self._make(rule.source, region, _credentials(answer), None)
+            with self._lock:
+                client = self._make(rule.source, region, _credentials(answer), None)
         bound: dict[str, Any] = {"Policy": policy}
         if rule.policy_arns:
             bound["PolicyArns"] = [{"arn": arn} for arn in rule.policy_arns]
@@ -92,7 +93,8 @@ class Source:
             raise refuse(
                 f"the credentials of source {rule.source!r} are of account {account}, which is not in `accounts`"
             )
-        found = self._session(rule.source).get_credentials()
+        with self._lock:
+            found = self._session(rule.source).get_credentials()
         frozen = found.get_frozen_credentials()
         ends = getattr(found, "_expiry_time", None)
         expires = time.time() + _OWN_LIFE
