@@ -500,3 +500,26 @@ async def test_body_without_its_outcome_is_noted(tmp_path):
     assert gap["sha256"] == digest
     assert [entry.name for entry in path.parent.iterdir()] == [digest]
     assert verify(folder).verdict == "valid"
+
+
+async def test_a_body_asked_for_twice_and_one_that_failed(tmp_path):
+    """`finish` may be called again; a sink that failed says so, and does not harm the recorder a second time."""
+    disk = Faulty()
+    recorder = open_at(tmp_path, disk=disk, retry=0.01)
+    sink = recorder.body_sink()
+    sink.write(b"x")
+    assert sink.finish() == sink.finish()
+    broken = recorder.body_sink()
+    disk.fail = {"write": errno.ENOSPC}
+    with pytest.raises(StoreError):
+        broken.write(bytes(300_000))
+    disk.fail = {}
+    await until(lambda: recorder.ready)
+    for again in (lambda: broken.write(b"y"), broken.finish):
+        with pytest.raises(StoreError):
+            again()
+    assert recorder.ready
+    given_up = recorder.body_sink()
+    given_up.write(b"abc")
+    assert given_up.discard()[1] == 3
+    await recorder.close()

@@ -38,6 +38,7 @@ class BodySink:
         self._digest = sha256()
         self._pending = bytearray()
         self.size = 0
+        self._result: tuple[str, int, Path] | None = None
         try:
             disk.folder(folder)
             self._handle = disk.open(self._part)
@@ -55,7 +56,12 @@ class BodySink:
             self._flush()
 
     def finish(self) -> tuple[str, int, Path]:
-        """Makes the body durable: SHA-256, size, path. StoreError. It waits for the disk: not for the event loop."""
+        """Makes the body durable: SHA-256, size, path. StoreError. It waits for the disk: not for the event loop.
+
+        Asked again, it answers the same.
+        """
+        if self._result is not None:
+            return self._result
         digest = self._digest.hexdigest()
         path = self._folder / digest
         self._flush()
@@ -70,7 +76,8 @@ class BodySink:
             raise self._broken(error) from error
         self._close()
         self._done(digest, self._part)
-        return digest, self.size, path
+        self._result = digest, self.size, path
+        return self._result
 
     async def finished(self) -> tuple[str, int, Path]:
         """`finish`, in a thread."""
@@ -83,6 +90,8 @@ class BodySink:
         return self._digest.hexdigest(), self.size
 
     def _flush(self) -> None:
+        if self._handle < 0:
+            raise StoreError("this body could not be recorded")
         data, self._pending = bytes(self._pending), bytearray()
         try:
             self._disk.write(self._handle, data)
