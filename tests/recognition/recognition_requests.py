@@ -144,7 +144,7 @@ def _structure(shape: Any, everything: bool, above: tuple[str, ...]) -> dict[str
 def value(shape: Shape, everything: bool, above: tuple[str, ...], name: str) -> Any:
     """A value of a shape; `name` helps where only certain texts are accepted."""
     kind = shape.type_name
-    if above.count(shape.name) > 1 or len(above) > 12:
+    if above.count(shape.name) > 1 or len(above) > 9:
         return (
             {"structure": {}, "list": [], "map": {}}[kind]
             if kind in {"structure", "list", "map"}

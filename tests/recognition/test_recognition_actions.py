@@ -285,3 +285,52 @@ def test_passed_roles_and_tags_are_mostly_the_published_ones(published: dict[str
     print({kind: f"{seen}/{there}" for kind, (there, seen) in wanted.items()})
     assert wanted["iam:PassRole"][1] >= 0.88 * wanted["iam:PassRole"][0]
     assert wanted["tag"][1] >= 0.95 * wanted["tag"][0]
+
+
+def secret(recogniser: Recogniser, name: str) -> Any:
+    headers = (("content-type", "application/x-amz-json-1.1"), ("x-amz-target", "secretsmanager.GetSecretValue"))
+    body = json.dumps({"SecretId": name}).encode()
+    return ask(recogniser, "POST", "secretsmanager.eu-west-1.amazonaws.com", "/", *headers, body=body).resources
+
+
+def test_a_secret_by_name_has_six_unknown_characters(recogniser: Recogniser) -> None:
+    """AWS's own way to write a secret's ARN whose suffix is not known; a whole ARN stays what it is."""
+    whole = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-AbCdEf"
+    assert secret(recogniser, "prod/db") == ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-??????",)
+    assert secret(recogniser, whole) == (whole,)
+    assert secret(recogniser, whole.replace("123456789012", "999999999999"))[0].split(":")[4] == "999999999999"
+
+
+RESOURCES = {
+    "ec2": ("Action=RevokeSecurityGroupIngress&Version=2016-11-15&GroupId=sg-1", "arn:aws:ec2:eu-west-1:123456789012:security-group/sg-1"),
+    "rds": ("Action=DeleteDBCluster&Version=2014-10-31&DBClusterIdentifier=c", "arn:aws:rds:eu-west-1:123456789012:cluster:c"),
+    "sns": ("Action=CreateTopic&Version=2010-03-31&Name=t", "arn:aws:sns:eu-west-1:123456789012:t"),
+    "elasticloadbalancing": (
+        "Action=DeleteLoadBalancer&Version=2012-06-01&LoadBalancerName=lb",
+        "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/lb",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("service", RESOURCES)
+def test_parameters_with_other_names(service: str, recogniser: Recogniser) -> None:
+    """The ARN's variable and the parameter are often not called alike."""
+    text, arn = RESOURCES[service]
+    assert arn in query(recogniser, f"{service}.eu-west-1.amazonaws.com", text).resources
+
+
+def test_batches_are_about_each_table(recogniser: Recogniser) -> None:
+    """DynamoDB names tables in the keys of a map."""
+    call = dynamo(recogniser, "BatchGetItem", {"RequestItems": {"a": {"Keys": []}, "b": {"Keys": []}}})
+    table = "arn:aws:dynamodb:eu-west-1:123456789012:table/"
+    assert set(call.resources) == {table + "a", table + "b"}
+
+
+def test_calls_without_a_signature(recogniser: Recogniser) -> None:
+    """Operations that need no credentials say so."""
+    text = "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=x&RoleSessionName=s&WebIdentityToken=t"
+    assert query(recogniser, "sts.eu-west-1.amazonaws.com", text).unsigned is True
+    assert (
+        query(recogniser, "sts.eu-west-1.amazonaws.com", "Action=GetCallerIdentity&Version=2011-06-15").unsigned
+        is False
+    )

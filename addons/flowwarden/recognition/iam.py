@@ -52,6 +52,7 @@ def map_service(table: Table) -> Table:
     return {
         "operations": operations,
         "when": when,
+        "names": rules["names"].get(prefix, {}),
         "variants": variants,
         "details": {action: details(action) for action in sorted(used)},
     }
@@ -182,6 +183,7 @@ def exceptions() -> Table:
         "verbs": set(data["verbs"]["services"]),
         "passing": data["passing"],
         "tagging": data["tagging"],
+        "names": data["names"]["services"],
         "operations": {},
         "conditions": {},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -103,7 +104,8 @@ class ReadRequest:
     def resources(self, call: Call) -> tuple[str | None, ...]:
         """The ARNs of all actions of this call."""
         params = self.params()
-        context = Context(call.partition, call.region, call.account)
+        op = self._op
+        context = Context(call.partition, call.region, call.account, _noun(op.operation.name), op.service.iam["names"])
         found: dict[str | None, None] = {}
         for action in call.actions:
             found.update(dict.fromkeys(self._arns(action.name, params, context)))
@@ -115,6 +117,8 @@ class ReadRequest:
             return [None] if formats else ["*"]
         if action == "iam:PassRole":
             return self._roles(params, context)
+        if self._op.service.name == "secretsmanager" and params.get("SecretId", ""):
+            return [_secret(arn) for arn in fill(formats, params, context)]
         if self._op.service.name in {"s3", "s3control"} and action.startswith("s3"):
             return s3arns.fill(action, formats, params, context)
         return fill(formats, params, context)
@@ -130,6 +134,22 @@ class ReadRequest:
             else:
                 found.append(f"arn:{context.partition}:iam::{context.account}:role/{name}" if context.account else None)
         return found or [None]
+
+
+def _secret(arn: str | None) -> str | None:
+    """A secret named without its ARN's six random characters has six unknown ones.
+
+    https://docs.aws.amazon.com/secretsmanager/latest/userguide/auth-and-access_examples.html
+    """
+    return arn if arn is None or _SUFFIX.search(arn) else f"{arn}-??????"
+
+
+_SUFFIX = re.compile(r":secret:.+-[A-Za-z0-9]{6}$")
+_NOUN = re.compile(r"^[A-Z][a-z0-9]+(?=[A-Z])")
+
+
+def _noun(operation: str) -> str:
+    return _NOUN.sub("", operation)
 
 
 def _complaint(message: str) -> str:

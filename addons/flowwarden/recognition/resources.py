@@ -9,7 +9,7 @@ import functools
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
@@ -26,6 +26,8 @@ class Context:
     partition: str
     region: str
     account: str
+    noun: str = ""  # what the operation's name says it is about: `Connection` of CreateConnection
+    names: Mapping[str, list[str]] = field(default_factory=dict)  # variables whose parameter has another name
 
 
 def fill(formats: Formats, params: Mapping[str, Any], context: Context) -> list[str | None]:
@@ -42,7 +44,7 @@ def fill(formats: Formats, params: Mapping[str, Any], context: Context) -> list[
     for template, required in formats:
         filled = _fill_one(template, values, context, named, used) if template else []
         found.update(dict.fromkeys(filled))
-        if required and not filled:
+        if required and not filled and not values.get("resource"):
             found[None] = None
     if not found or named - used:
         found[None] = None
@@ -71,6 +73,8 @@ def gather(params: Mapping[str, Any]) -> dict[str, list[str]]:
             if depth == 0 or key not in _VAGUE:
                 found.setdefault(key, []).append(value)
         elif isinstance(value, Mapping):
+            if depth == 0:
+                found["{" + name + "}"] = [str(key) for key in value]
             pending.extend((str(inner), item, depth + 1) for inner, item in value.items())
         elif isinstance(value, list | tuple):
             pending.extend((name, item, depth) for item in value)
@@ -111,9 +115,15 @@ def _fill_one(
     if not own:
         filled = _known(template, context)
         return [filled] if filled else []
-    whole = [text for texts in values.values() for text in texts if text.startswith("arn:") and pattern.fullmatch(text)]
+    whole = [
+        text
+        for key, texts in values.items()
+        if key[:1] != "{"
+        for text in texts
+        if text.startswith("arn:") and pattern.fullmatch(text)
+    ]
     used.update(whole)
-    candidates = [(name, values.get(simplify(name), ())) for name in own]
+    candidates = [(name, _texts(name, values, context)) for name in own]
     *fixed, (last, texts) = candidates
     named.update(texts)
     named.update(values.get("resource", ()))
@@ -126,6 +136,26 @@ def _fill_one(
     names = [text for text in texts if _is_name(text)]
     used.update(names)
     return whole + [base.replace("${" + last + "}", text, 1) for text in names]
+
+
+def _texts(variable: str, values: dict[str, list[str]], context: Context) -> list[str]:
+    """The values that a variable may stand for: by its own name, by the names it goes under, or the operation's own `Name`."""
+    if variable in context.names:
+        return [text for name in context.names[variable] for text in values.get(_key(name), ())]
+    key = simplify(variable)
+    if key in values:
+        return values[key]
+    found = [text for prefix in _PREFIXES for text in values.get(prefix + key, ())]
+    if not found and context.noun and simplify(context.noun) == key:
+        found = [*values.get("name", ()), *values.get("id", ()), *values.get("arn", ())]
+    return found
+
+
+def _key(name: str) -> str:
+    return name if name.startswith("{") else simplify(name)
+
+
+_PREFIXES = ("source", "target", "destination", "desired", "new")
 
 
 def _is_name(text: str) -> bool:
