@@ -74,6 +74,11 @@ def test_a_group_wide_approve_makes_an_allowed_host_stricter_and_opens_nothing()
     )
     assert effect(text, Call(aws=False), request("example.com")) == "approve"
     assert effect(text, Call(aws=False), request("other.com")) == "deny"
+    asking = text.replace("effect: allow", "effect: approve")
+    decision = rules(asking).decide(DEVELOPER, Call(aws=False), request("example.com"), NOW)
+    assert decision.effect == "approve" and decision.rules == ("a", "b"), (
+        "its terms count beside an approve of the host"
+    )
 
 
 def test_an_allow_of_hosts_by_wildcard_lets_no_aws_call_pass() -> None:

@@ -80,7 +80,9 @@ class RuleSet:
             return self._decision("deny", deny, "")
         allow = found.allow.matching(facts, sure=True) if found.allow.candidates else ()
         host = request.host if request.host in self._hosts else ""
-        if found.approve.candidates and (approve := found.approve.matching(facts, loose=bool(allow))):
+        approve = found.approve.matching(facts) if found.approve.candidates else ()
+        # Rules about other traffic make an answer stricter, but they alone open nothing.
+        if approve and (allow or found.approve.matching(facts, loose=False)):
             # What an approve rule relaxes counts only where it matches beyond doubt.
             certain = tuple(rule for rule in approve if rule.matches(facts, sure=True))
             return self._decision("approve", approve, host, allow + certain)
