@@ -378,3 +378,17 @@ def body_of(size: int):
         await one_flow(recorder, body=b"x" * size)
 
     return work
+
+
+def test_verify_after_a_crash_that_nobody_repaired(tmp_path):
+    """What a kill leaves at the ends is no reason to call a recording invalid; what lies before them is."""
+    from test_recording_kill import run_and_kill
+
+    executed: set[str] = set()
+    while not executed:
+        executed, _ = run_and_kill(tmp_path, 0.3)
+    folder = tmp_path / "recordings"
+    assert verify(folder).verdict == "valid", [str(finding) for finding in verify(folder).findings]
+    lines = lines_of(folder)
+    put(folder, [lines[0].replace(b'"pid":', b'"pid": '), *lines[1:]])
+    assert verify(folder).verdict == "invalid"

@@ -22,7 +22,9 @@ from .note import Signer
 LOG = "evidence.ndjson"
 CHECKPOINTS = "checkpoints"
 GENESIS = "0" * 64
-PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+PASSING = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)  # what may be over in a while, and takes nothing with it that was durable
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import StoreError
 from .agree import Agreement
 from .clock import posix
+from .journal import FILE as JOURNAL
 from .ledger import GENESIS, LOG
 from .merkle import Frontier, leaf_hash
 from .note import VerifierKey
@@ -301,7 +302,9 @@ class _Frames:
 
 
 def _live(folder: Path) -> bool:
-    """Whether a gateway records to this folder right now."""
+    """Whether a gateway records to this folder right now, or was killed and the next start will repair it."""
+    if (folder / JOURNAL).exists():
+        return True
     try:
         handle = os.open(folder / ".lock", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
