@@ -210,6 +210,8 @@ def test_masking_request_for_recording() -> None:
     mask = shipped().mask_request_for_recording
     out = mask(call("secretsmanager:CreateSecret"), headers(), _json({"Name": "x", "SecretString": "hunter2"}))
     assert json.loads(out.body) == {"Name": "x", "SecretString": "[MASKED:aws-members]"}
+    put = _json({"Name": "x", "Value": "plain", "Type": "SecureString"})
+    assert json.loads(mask(call("ssm:PutParameter"), headers(), put).body)["Value"] == "[MASKED:aws-members]"
     form = f"Action=CreateX&DBPassword=Xy7{alnum(9)}&Version=1".encode()
     out = mask(call("rds:CreateX", "query"), headers("application/x-www-form-urlencoded"), form)
     assert alnum(9).encode() not in out.body and b"Version=1" in out.body

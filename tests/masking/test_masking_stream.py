@@ -8,13 +8,14 @@ import os
 import random
 import resource
 import zlib
+from pathlib import Path
 
 import brotli
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from masking_tools import alnum, aws_secret, call, github, headers, shipped
+from masking_tools import alnum, aws_secret, call, github, headers, masker, shipped
 
 from flowwarden.errors import Refusal
 from flowwarden.masking import values
@@ -58,8 +59,7 @@ def _cut(body: bytes, places: list[int]) -> list[bytes]:
 def test_masking_stream_any_split_is_the_same(words: list[str], places: list[int], same: bool) -> None:
     """However a text is cut, the same bytes come out, no secret is among them, and objects keep their length."""
     body = " ".join(words).encode()
-    masker = shipped()
-    chosen = masker.object_values if same else masker.values
+    chosen = shipped().object_values if same else shipped().values
 
     def masked(pieces: list[bytes]) -> tuple[bytes, object]:
         run = Run(same_length=same)
@@ -82,14 +82,13 @@ def test_masking_stream_any_split_is_the_same(words: list[str], places: list[int
 
 def test_masking_stream_secret_at_every_border() -> None:
     """A token at every offset around a block's end is found, plain and in base64."""
-    masker = shipped()
     token = github(9)
     coded = base64.b64encode(f"the token {token} is here, and more of it".encode()).decode()
     for secret in (f"pad {token} pad", coded, f"\naws_secret_access_key={aws_secret()}\n"):
         for offset in range(512 - len(secret) - 2, 514):
             body = (". " * 300)[:offset].encode() + secret.encode() + b" ." * 20_000
             run = Run(same_length=True)
-            windows = Windows(masker.object_values, run, block=512)
+            windows = Windows(shipped().object_values, run, block=512)
             out = windows.feed(body) + windows.finish()
             assert len(out) == len(body) and run.counts.total() == 1, offset
             assert secret.encode() not in out
@@ -182,3 +181,24 @@ def test_masking_stream_memory_is_bounded() -> None:
     given += len(stream.finish())
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 32 << 10 and size == given
+
+
+@pytest.mark.parametrize(
+    ("content_type", "operation"), [("application/octet-stream", ""), ("application/x-parquet", "s3:GetObject")]
+)
+def test_masking_stream_opaque(tmp_path: Path, content_type: str, operation: str) -> None:
+    """What cannot be read passes byte for byte and is noted; text under the same name is masked; a rule can deny."""
+    called = call(operation, "rest-xml") if operation else call()
+    packed, plain = gzip.compress(os.urandom(3000)), f"key {github()} end\n".encode() * 40
+    for body, inspected in ((packed, False), (plain, True)):
+        stream = shipped().stream(called, 200, headers(content_type))
+        assert stream is not None
+        out = b"".join([stream.feed(body[i : i + 100]) for i in range(0, len(body), 100)]) + stream.finish()
+        assert stream.inspected is inspected
+        assert out == body if body is packed else github().encode() not in out
+    denying = masker(tmp_path, "opaque: deny\nmasks:\n  - {id: x, fields: [x]}\n").stream(
+        called, 200, headers(content_type)
+    )
+    assert denying is not None
+    with pytest.raises(Refusal):
+        denying.feed(packed)

@@ -20,6 +20,7 @@ from .events import FrameCore, SseCore
 from .jsonmask import JsonMasker, Special
 from .kinds import Kind
 from .model import Keep, Mask, Masked, keep_nothing, refuse
+from .opaque import OpaqueCore, not_compressed
 from .patterns import Patterns
 from .profiles import Plan, Profiles
 from .stream import Core, StreamMasker
@@ -74,6 +75,8 @@ class Masker:
     @cached_property
     def object_values(self) -> Values:
         """For S3 objects: the masks that hold there."""
+        if len(self._object_masks) == sum(1 for mask in self.masks if mask.pattern):
+            return self.values
         return Values(Patterns(self._object_masks, TRIGGERS))
 
     def mask_answer(
@@ -198,7 +201,7 @@ class Masker:
 
     def _windows(self, run: Run, plan: Plan, kind: Kind) -> Core:
         is_object = kind == "object"
-        run.same_length = is_object
+        run.same_length = is_object or kind == "opaque"  # so that Content-Length can be told before a byte is known
         windows = Windows(self.object_values if is_object else self.values, run)
         masks = [mask for mask in plan.columns if mask.objects or not is_object]
         separator = tables.separator(
@@ -213,7 +216,7 @@ class Masker:
     def may_stream(self, call: Call, headers: Headers) -> bool:
         """Whether an answer with these headers can be masked as it passes (else it has to be whole)."""
         kind = self._stream_kind(self._profiles.plan(call, "output"), call, headers)
-        return kind in {"object", "text", "csv", "tsv", "sse", "events"}
+        return kind in {"object", "text", "csv", "tsv", "sse", "events", "opaque"}
 
     @staticmethod
     def _stream_kind(plan: Plan, call: Call, headers: Headers) -> Kind | None:
@@ -240,11 +243,15 @@ class Masker:
         if core is None:
             return None
         applied = codings.names(heads.first(headers, b"content-encoding"))
-        return StreamMasker(core, run, self._headers(headers, run), applied[0] if applied else "")
+        made = StreamMasker(core, run, self._headers(headers, run), applied[0] if applied else "")
+        if kind in {"object", "opaque"}:
+            readable = not_compressed if kind == "object" else kinds.looks_like_text
+            made.core = OpaqueCore(core, readable, self._opaque_deny, made.uninspected, skip=kind == "opaque")
+        return made
 
     def _core(self, kind: Kind | None, run: Run, plan: Plan, fresh: bool = True) -> Core | None:
         """The reader of a stream; `fresh` gives each event a budget of its own."""
-        if kind in {"object", "text", "csv", "tsv"}:
+        if kind in {"object", "text", "csv", "tsv", "opaque"}:
             return self._windows(run, plan, kind)
         if kind in {"sse", "events"}:
             made = SseCore if kind == "sse" else FrameCore
@@ -307,7 +314,7 @@ class Masker:
     def mask_request_for_recording(self, call: Call, headers: Headers, body: bytes) -> Masked:
         """A request as the recording keeps it: secrets that the agent itself sends are masked. Never raises a Refusal."""
         plan = self._profiles.plan(call, "input")
-        run = Run(off=plan.off)
+        run = Run(off=plan.off, call=call)
         masked = Masked(headers, body, run.counts)
         try:
             masked.headers = self._headers(headers, run)

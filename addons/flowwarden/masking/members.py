@@ -129,7 +129,7 @@ def marked(
     return tuple(found.values())
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # models are large; what is made of them is kept by `marked`
 def _sensitive_model(service: str) -> dict[str, Any]:
     """A service's model as far as it is needed here; empty where nothing in it is marked."""
     try:

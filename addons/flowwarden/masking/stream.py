@@ -31,7 +31,7 @@ class StreamMasker:
         keeps_length = run.same_length and not coding
         length = heads.first(headers, b"content-length")
         self.headers = heads.for_changed(headers, int(length) if keeps_length and length.isdigit() else None)
-        self._core = core
+        self.core = core
         self._run = run
         self._undo = Undo(coding) if coding else None
         self._redo = Redo(coding) if coding else None
@@ -43,6 +43,10 @@ class StreamMasker:
     def counts(self) -> Counter[str]:
         """How often each mask was used so far."""
         return self._run.counts
+
+    def uninspected(self) -> None:
+        """Notes that this answer passes without having been searched."""
+        self.inspected = False
 
     def feed(self, data: bytes) -> bytes:
         """Takes bytes from the wire, gives the bytes that may leave (often none). Refusal: the stream has to be cut."""
@@ -69,12 +73,12 @@ class StreamMasker:
 
     def _feed(self, data: bytes) -> bytes:
         if self._undo is None or self._redo is None:
-            return self._core.feed(data)
-        made = [self._redo.feed(self._core.feed(piece)) for piece in self._undo.feed(data)]
+            return self.core.feed(data)
+        made = [self._redo.feed(self.core.feed(piece)) for piece in self._undo.feed(data)]
         return b"".join(made)
 
     def _finish(self, _data: bytes) -> bytes:
         if self._undo is None or self._redo is None:
-            return self._core.finish()
+            return self.core.finish()
         self._undo.finish()
-        return self._redo.feed(self._core.finish()) + self._redo.finish()
+        return self._redo.feed(self.core.finish()) + self._redo.finish()
