@@ -60,7 +60,7 @@ class Site:
         summary = {
             "operation": "ec2:TerminateInstances",
             "actions": ["ec2:TerminateInstances"],
-            "resources": ["arn:aws:ec2:eu-central-1:123456789012:instance/i-0prod1", None],
+            "resources": ["arn:aws:ec2:eu-central-1:123456789012:instance/i-0prod1\u202e\u200b", None],
             "account": "123456789012",
             "region": "eu-central-1",
             "method": "POST",
@@ -137,6 +137,7 @@ async def test_the_page_in_chromium(site: Site, tmp_path: Path) -> None:
     assert detail["title"] == "ec2:TerminateInstances"
     assert detail["body"].startswith("Action=TerminateInstances&<img src=x onerror=alert(1)><b>bold</b>")
     assert (detail["markup"], detail["wider"], detail["small"]) == (0, False, 0)
+    assert "instance/i-0prod1\ufffd\ufffd\n(not known)" in detail["text"]
     assert saw["approved"]["state"] == "approved"
     assert saw["live"]["title"].startswith("(1) ")
     assert "not on a Friday" in saw["denied"]["shown"]

@@ -41,6 +41,7 @@ try {
     url: bob.url(),
     title: await bob.textContent("article h2"),
     body: await bob.textContent("article pre"),
+    text: await bob.textContent("article"),
     markup: await bob.locator("article pre *").count() + await bob.locator("article img").count(),
     wider: await bob.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth),
     small: await bob.evaluate(() => [...document.querySelectorAll("button")].filter((b) => b.offsetParent && b.getBoundingClientRect().height < 44).length),

@@ -4,9 +4,14 @@
 const page = { csrf: "", filter: "open", chosen: "", known: new Map(), drafts: new Map(), busy: false };
 const byId = (id) => document.getElementById(id);
 
+// An agent may name things so that they read as something else: what steers the direction of text, or is not seen, shows.
+function visible(text) {
+  return String(text).replace(/[^\P{C}\n\t]/gu, "\uFFFD");
+}
+
 function make(tag, text, className) {
   const node = document.createElement(tag);
-  if (text !== undefined) node.textContent = text;
+  if (text !== undefined) node.textContent = visible(text);
   if (className) node.className = className;
   return node;
 }
@@ -74,10 +79,10 @@ function drawList() {
 function tick() {
   for (const link of document.querySelectorAll("#questions a")) {
     const question = page.known.get(link.dataset.id);
-    if (question) link.lastElementChild.textContent = person(question.principal) + " · " + left(question);
+    if (question) link.lastElementChild.textContent = visible(person(question.principal) + " · " + left(question));
   }
   const question = page.known.get(page.chosen), state = document.querySelector(".state");
-  if (question && state) state.textContent = stateLine(question);
+  if (question && state) state.textContent = visible(stateLine(question));
 }
 
 function stateLine(question) {
@@ -183,6 +188,7 @@ async function send(question, body, what) {
     page.drafts.delete(question.id);
     page.busy = false;
     draw();
+    window.scrollTo(0, 0);
   } catch (error) {
     page.busy = false;
     const wrong = byId("wrong");
