@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import shutil
 import sqlite3
@@ -392,3 +393,24 @@ def test_verify_after_a_crash_that_nobody_repaired(tmp_path):
     lines = lines_of(folder)
     put(folder, [lines[0].replace(b'"pid":', b'"pid": '), *lines[1:]])
     assert verify(folder).verdict == "invalid"
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not hasattr(os, "fork"), reason="needs root, to become somebody who may only read"
+)
+def test_verify_by_somebody_who_may_only_read(folder):
+    """An auditor without the right to write, in a process of that user."""
+    for path in (folder, *folder.parents):
+        if path.owner() == "root" and path != Path("/"):
+            path.chmod(path.stat().st_mode | 0o055)
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setuid(65534)
+            report = verify(folder)
+            os._exit({"valid": 0}.get(report.verdict, 1))
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

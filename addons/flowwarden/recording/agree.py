@@ -29,7 +29,9 @@ class Agreement:
         if not path.exists():
             return
         try:
-            self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+            # Without a write-ahead log nobody writes: then it can be read from a read-only copy as well.
+            mode = "mode=ro" if path.with_name("index.db-wal").exists() else "mode=ro&immutable=1"
+            self._db = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, isolation_level=None)
             self._db.execute("BEGIN")  # one view of position and rows, though the gateway goes on writing
             self._until = self._db.execute("SELECT seq FROM position").fetchone()[0]
             self._cursor = self._db.execute(f"SELECT {', '.join(FLOW_COLUMNS)} FROM flows ORDER BY seq")  # noqa: S608
