@@ -288,7 +288,9 @@ class Client2(Client):
     version = "h2"
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str = HOST) -> None:
-        self.conn = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+        self.conn = h2.connection.H2Connection(
+            h2.config.H2Configuration(client_side=True, header_encoding="utf-8", validate_outbound_headers=False)
+        )
         self.conn.initiate_connection()
         self.answers: dict[int, Answer] = {}
         self.streams: dict[int, int] = {}  # by id() of the answer
@@ -317,6 +319,7 @@ class Client2(Client):
         length: int | None = None,
         chunked: bool = False,
         end: bool = False,
+        replace: list[tuple[str, str]] | None = None,
     ) -> Answer:
         stream = self.conn.get_next_available_stream_id()
         fields = [
@@ -328,6 +331,7 @@ class Client2(Client):
         ]
         if length is not None:
             fields.append(("content-length", str(length)))
+        fields = replace or fields
         answer = self.answers[stream] = Answer()
         self.streams[id(answer)] = stream
         self.queues[stream] = []

@@ -28,7 +28,7 @@ def host_name(text: str) -> str:
     name = text.lower()
     name = name.removesuffix(".")
     labels = name.split(".")
-    if not name or len(name) > 253 or not all(_LABEL.match(label) for label in labels):
+    if not text.isascii() or not name or len(name) > 253 or not all(_LABEL.match(label) for label in labels):
         raise refuse(f"{text[:80]!r} is not a host name that the gateway connects to")
     if _NUMERIC.match(labels[-1]):
         raise refuse("addresses are not connected to, only host names")
