@@ -166,6 +166,11 @@ def url_password(_before: bytes, value: bytes) -> bool:
     return not _PLACEHOLDER.match(value) and not value.startswith((b"$", b"{", b"%7B", b"*")) and b"//" not in value
 
 
+def line(_before: bytes, value: bytes) -> bool:
+    """The value of a line `NAME=value`, and no reference to another variable."""
+    return bool(value.strip()) and not value.lstrip().startswith((b"$", b"<", b"{{"))
+
+
 def phone(_before: bytes, value: bytes) -> bool:
     """An international number of 8 to 15 digits (ITU-T E.164)."""
     return 8 <= sum(48 <= c <= 57 for c in value) <= 15
@@ -181,6 +186,7 @@ CHECKS: dict[str, Check] = {
     "mixed_upper": mixed_upper,
     "url_password": url_password,
     "phone": phone,
+    "line": line,
 }
 
 

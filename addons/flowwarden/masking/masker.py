@@ -12,7 +12,7 @@ from urllib.parse import quote_plus, unquote_to_bytes
 
 from ..errors import Refusal
 from ..types import Call, Headers
-from . import coders, codings, columns, digests, globs, heads, jsontree, kinds, services, tables, xmlmask
+from . import coders, codings, columns, digests, dotenv, globs, heads, jsontree, kinds, services, tables, xmlmask
 from .budget import Budget
 from .cbormask import CborMasker
 from .columns import Statements
@@ -48,11 +48,12 @@ class Masker:
         self._opaque_deny = opaque_deny or any(mask.opaque == "deny" for mask in masks)
         self._profiles = Profiles(masks)
         everywhere = [glob for mask in masks if not mask.actions for glob in mask.fields]
-        found = [mask for mask in masks if mask.pattern]
+        found = [mask for mask in masks if mask.pattern] + dotenv.lines(masks)
         self.patterns = Patterns(
             found, TRIGGERS, [globs.trigger(everywhere), _PAIR, _XML_PAIR, _ESCAPED_NAME, b"NoEcho"]
         )
         self.values = Values(self.patterns)
+        self._pattern_masks = found
         self._object_masks = [mask for mask in found if mask.objects]
         self._json = JsonMasker(self.values, self._profiles.everywhere)
         self.values.nested = self._json.nested
@@ -75,7 +76,7 @@ class Masker:
     @cached_property
     def object_values(self) -> Values:
         """For S3 objects: the masks that hold there."""
-        if len(self._object_masks) == sum(1 for mask in self.masks if mask.pattern):
+        if self._object_masks == self._pattern_masks:
             return self.values
         return Values(Patterns(self._object_masks, TRIGGERS))
 
@@ -94,11 +95,16 @@ class Masker:
         The same bytes object comes back where nothing is masked. Refusal (502, station `mask`) for what has to be read
         and cannot be.
         """
-        plan = self._profiles.plan(call, "output")
-        run = self._run(call, headers, plan, keep, session_key)
-        masked = Masked(self._headers(headers, run), body, run.counts)
-        if body:
-            self._body(call, status, masked, plan, run)
+        try:
+            plan = self._profiles.plan(call, "output")
+            run = self._run(call, headers, plan, keep, session_key)
+            masked = Masked(self._headers(headers, run), body, run.counts)
+            if body:
+                self._body(call, status, masked, plan, run)
+        except Refusal:
+            raise
+        except Exception as error:  # whatever went wrong, the answer was not looked at
+            raise refuse("MaskFailed", f"masking this answer failed: {type(error).__name__}") from error
         return masked
 
     @staticmethod
@@ -320,10 +326,12 @@ class Masker:
             masked.headers = self._headers(headers, run)
             if body:
                 self._request_body(call, masked, plan, run)
-        except Refusal as refusal:
-            masked.body = UNREADABLE
+        except Exception as error:
+            masked.body = UNREADABLE if body else body
+            masked.headers = ()
             masked.inspected = False
-            masked.notes.append(f"the request's body was left out: {refusal.message}")
+            why = error.message if isinstance(error, Refusal) else type(error).__name__
+            masked.notes.append(f"the request was left out: {why}")
         return masked
 
     def _request_body(self, call: Call, masked: Masked, plan: Plan, run: Run) -> None:
@@ -350,6 +358,6 @@ class Masker:
         """A text for logs, notifications and recordings (a URL too) with its secrets masked."""
         try:
             masked = self.values.mask(text.encode("utf-8", "surrogatepass"), Run())
-        except Refusal:
+        except Exception:
             return UNREADABLE.decode()
         return text if masked is None else masked.decode("utf-8", "replace")
