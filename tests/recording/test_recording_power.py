@@ -93,35 +93,56 @@ def test_power_cut(tmp_path, seed):
     assert ends["left"]["outcome"] == "unknown"
 
 
+LOG, ONE, TWO, OTHER = "evidence.ndjson", *(f"flows/2026-11-20/{name}.mitm" for name in ("one", "two", "other"))
+
+
+def there(folder: Path) -> set[str]:
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return found - {journal.FILE}
+
+
 def test_a_torn_journal_entry_ends_it(tmp_path):
     """The entry that a power cut tore was acknowledged to nobody; what is before it counts."""
     made = journal.Journal(tmp_path, Disk())
-    made.put([("a", 0, b"one")])
-    made.put([("a", 3, b"two")])
-    made.put([("flows/x/y", 0, b"three")])
+    made.put([(LOG, 0, b"one")])
+    made.put([(LOG, 3, b"two")])
+    made.put([(ONE, 0, b"three")])
     path = tmp_path / journal.FILE
     whole = path.read_bytes()
     at = whole.index(b"three")
     path.write_bytes(whole[:at] + b"x" + whole[at + 1 :])
     journal.replay(tmp_path)
-    assert (tmp_path / "a").read_bytes() == b"onetwo"
-    assert not (tmp_path / "flows").exists()
+    assert (tmp_path / LOG).read_bytes() == b"onetwo"
+    assert there(tmp_path) == {LOG}
 
 
 def test_older_generations_are_not_replayed(tmp_path):
     """What lies behind the newest entries is from before a reset, and is left alone."""
     made = journal.Journal(tmp_path, Disk())
-    made.put([("a", 0, b"1234")])
-    made.put([("b", 0, b"1234")])
+    made.put([(LOG, 0, b"1234")])
+    made.put([(ONE, 0, b"1234")])
     made.reset()
-    made.put([("c", 0, b"1234")])
+    made.put([(TWO, 0, b"1234")])
     journal.replay(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [journal.FILE, "c"]
+    assert there(tmp_path) == {TWO}
     again = journal.Journal(tmp_path, Disk())
-    again.put([("d", 0, b"1234")])
-    (tmp_path / "c").unlink()
+    again.put([(OTHER, 0, b"1234")])
+    (tmp_path / TWO).unlink()
     journal.replay(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [journal.FILE, "d"]
+    assert there(tmp_path) == {OTHER}
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/tmp/x", "flows/../../x", "bodies/x", "flows/2026-11-20/../x.mitm", "index.db", ""]
+)
+def test_a_journal_writes_nowhere_else(tmp_path, name):
+    """Somebody who can write the folder cannot make the gateway write outside it."""
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    journal.Journal(folder, Disk()).put([(name, 0, b"1234"), (LOG, 0, b"5678")])
+    journal.replay(folder)
+    assert there(tmp_path) - {f"a/b/{journal.FILE}"} == {f"a/b/{LOG}"}
+    assert (folder / LOG).read_bytes() == b"5678"
 
 
 def test_no_room_for_a_journal(tmp_path):

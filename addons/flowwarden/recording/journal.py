@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ LARGEST = 1 << 20  # bytes of a batch that goes through the journal; above it on
 _HEAD = struct.Struct(">4sQII")  # magic, generation, number within it, length of what follows
 _CRC = struct.Struct(">I")
 _MAGIC = b"FWJ1"
+_OURS = re.compile(r"evidence\.ndjson|flows/\d{4}-\d\d-\d\d/[A-Za-z0-9][A-Za-z0-9._-]*\.mitm")
 
 Piece = tuple[str, int, bytes]  # file below recordings/, offset, data
 
@@ -120,6 +122,7 @@ def _pieces(body: bytes) -> list[Piece]:
     pieces: list[Piece] = []
     at = 0
     for name, offset, length in json.loads(where):
-        pieces.append((name, offset, data[at : at + length]))
+        if _OURS.fullmatch(name):  # nothing that stands in a file makes the gateway write anywhere else
+            pieces.append((name, offset, data[at : at + length]))
         at += length
     return pieces
