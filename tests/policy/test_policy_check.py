@@ -161,6 +161,18 @@ def test_several_denies_that_swallow_together_are_all_named(tmp_path: Path) -> N
     assert any("d, e denies" in each.message for each in lint(tmp_path, text))
 
 
+def test_approve_rules_that_deny_together_are_named(tmp_path: Path) -> None:
+    text = """
+        rules:
+          - {id: a, effect: approve, actions: ["ec2:Terminate*"], approvers: {groups: [sre]}}
+          - {id: b, effect: approve, actions: ["*:Term*"], approvers: {groups: [leads]}}
+          - {id: c, effect: approve, actions: ["s3:*"], approvers: {groups: [leads]}}
+          - {id: d, effect: approve, actions: ["ec2:*"], groups: [x], approvers: {groups: [leads, sre]}}
+    """
+    found = [each for each in lint(tmp_path, text) if "that denies" in each.message]
+    assert [(each.line, "'a'" in each.message) for each in found] == [(4, True)]
+
+
 def test_what_opens_by_itself_or_outlasts_an_sdk_or_catches_strangers_is_named(tmp_path: Path) -> None:
     text = """
         default: allow

@@ -50,6 +50,7 @@ def check(folder: Path, known_groups: Iterable[str] | None = None) -> list[Findi
         found += [_at(rule, "warning", message, "params") for message in paramcheck.unknown(rule)]
     found += [_at(rule, "warning", message) for rule, message in overlap.never(rules.rules)]
     found += [_at(rule, "warning", message) for rule, message in overlap.swallowed(rules.rules)]
+    found += [_at(rule, "warning", message, "approvers") for rule, message in overlap.contested(rules.rules)]
     for section in rules.examples:
         try:
             examples.read(section)

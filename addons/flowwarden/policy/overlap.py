@@ -10,6 +10,7 @@ from .conditions import Accounts, Actions, Agents, Groups, Hosts, Methods, Paths
 from .facts import Condition
 from .globs import Globs
 from .rule import Rule
+from .terms import together
 
 
 @lru_cache(maxsize=4096)
@@ -53,6 +54,25 @@ def never(rules: Iterable[Rule]) -> Iterator[tuple[Rule, str]]:
         resources = next((each for each in rule.conditions if isinstance(each, Resources)), None)
         if resources and not resources.resources("*") and not any(catalogue.has_resources(name) for name in names):
             yield rule, "it never matches: none of its actions has resources, theirs is *"
+
+
+def contested(rules: Sequence[Rule]) -> Iterator[tuple[Rule, str]]:
+    """Approve rules that may match one call and name approvers that nobody can be: together they deny."""
+    asking = [rule for rule in rules if rule.terms and (rule.terms.approver_groups or rule.terms.approver_principals)]
+    for number, rule in enumerate(asking):
+        for other in asking[:number]:
+            terms = [each.terms for each in (rule, other) if each.terms]
+            if together(terms) is None and _meet(rule, other):
+                yield rule, f"it may ask together with {other.id!r}, and no approver is named by both: that denies"
+
+
+def _meet(one: Rule, other: Rule) -> bool:
+    """Whether two rules have groups and actions in common, as far as those keys tell."""
+    groups = [each.groups for rule in (one, other) for each in rule.conditions if isinstance(each, Groups)]
+    if len(groups) == 2 and groups[0].isdisjoint(groups[1]):
+        return False
+    actions = [found for rule in (one, other) if (found := _actions(rule)) is not None]
+    return len(actions) < 2 or not reach(actions[0], False).isdisjoint(reach(actions[1], False))
 
 
 def _covers(wide: Condition, narrow: Rule) -> bool:
