@@ -118,6 +118,15 @@ async def test_question_and_answer(listening: Any, issuer: OidcIssuer) -> None:
     assert all(r["digest"] == asked.digest for kind, r in listening.records if kind == "approval")
 
 
+async def test_the_answer_is_told_as_it_was_given(listening: Any, issuer: OidcIssuer) -> None:
+    """A held call uses its grant in the same moment; who approved is told "approved" all the same."""
+    approvals = listening.services.approvals
+    approvals.listen(lambda event, approval, details: event == "approved" and approvals.consume(approval.id))
+    asked = await listening.question(issuer)
+    told = await call(listening.client(issuer.token("bob", ("sre",))).answer, asked.id, True)
+    assert (told["state"], approvals.get(asked.id).state) == ("approved", "spent")
+
+
 async def test_who_may_not(listening: Any, issuer: OidcIssuer) -> None:
     """Requester, owner, administrator outside the rule's group: 403 with the reason. Who may not see it: 404."""
     asked = await listening.question(issuer)

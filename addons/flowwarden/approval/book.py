@@ -106,7 +106,9 @@ class Book:
         return rows[0]
 
     def _approval(self, row: sqlite3.Row) -> Approval:
-        answers = self._db.rows("SELECT * FROM approval_answers WHERE approval=? ORDER BY at", (row["id"],))
+        answers: list[sqlite3.Row] = []
+        if row["revision"]:  # nothing has happened to it otherwise
+            answers = self._db.rows("SELECT * FROM approval_answers WHERE approval=? ORDER BY at", (row["id"],))
         return records.approval_from(row, answers)
 
     def _changed(self, event: str, approval: Approval, who: Principal | None = None, reason: str = "") -> None:
@@ -147,10 +149,10 @@ class Book:
         with self._db.write():
             closed = self._db.rows(
                 f"UPDATE approvals SET {change}, reason=?, revision=revision+1"  # noqa: S608 own text
-                f" WHERE state IN ('open', 'approved') AND {which} RETURNING id",
+                f" WHERE state IN ('open', 'approved') AND {which} RETURNING *",
                 (reason, *arguments),
             )
-        found = tuple(self.get(row["id"]) for row in closed)
+        found = tuple(self._approval(row) for row in closed)
         for approval in found:
             self._changed(approval.state, approval, None, reason)
         return found

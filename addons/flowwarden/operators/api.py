@@ -108,7 +108,8 @@ class ApprovalHandler(Handler):
 
     def told(self, approval: Approval) -> dict[str, Any]:
         why_not = self.why_not(approval)
-        return {**self.services.approvals.as_json(approval.id), "may_answer": not why_not, "why_not": why_not}
+        told = self.services.approvals.as_json(approval.id)  # a moment later: a grant may be used up by then
+        return {**told, "state": approval.state, "may_answer": not why_not, "why_not": why_not}
 
     def brief(self, approval: Approval) -> dict[str, Any]:
         """Without what the request holds: who sees that has looked at the one question, and that is recorded."""
@@ -198,8 +199,10 @@ class AnswerApproval(ApprovalHandler):
                 'the body has to be {"approve": true or false, "reason": text}', status=400, code="ValidationException"
             )
         approvals, who = self.services.approvals, self.who
-        await approvals.aside(approvals.answer, approval.id, who.principal, approve, reason, token_id=who.token_id)
-        self.finish(self.told(self.services.approvals.get(approval.id)))
+        answered = await approvals.aside(
+            approvals.answer, approval.id, who.principal, approve, reason, token_id=who.token_id
+        )
+        self.finish(self.told(answered))
 
 
 class RevokeApproval(ApprovalHandler):
@@ -213,8 +216,7 @@ class RevokeApproval(ApprovalHandler):
         if not isinstance(reason, str):
             raise Refusal("'reason' has to be text", status=400, code="ValidationException")
         approvals = self.services.approvals
-        await approvals.aside(approvals.revoke, approval.id, self.who.principal, reason)
-        self.finish(self.told(self.services.approvals.get(approval.id)))
+        self.finish(self.told(await approvals.aside(approvals.revoke, approval.id, self.who.principal, reason)))
 
 
 class Nothing(Handler):
