@@ -113,6 +113,9 @@ class Ledger:
                 head.open[entry.seq] = (str(entry.record.get("flow", "")), str(entry.record.get("session", "")))
             elif entry.type == "outcome":
                 head.open.pop(entry.record.get("intent") or -1, None)
+                found = entry.record.get("frame")  # one that a crash left, and that a start names
+                if found:
+                    head.ends[found["file"]] = found["offset"] + found["length"]
         for name, offset, data in pieces[:-1]:
             head.ends[name] = offset + len(data)
 
