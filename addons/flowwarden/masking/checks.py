@@ -19,6 +19,7 @@ _TIME = re.compile(rb"^\d{4}-\d\d-\d\d(?:[T ][\d:.]+(?:Z|[+-]\d\d:?\d\d)?)?$")
 _CODE = re.compile(
     rb"^[A-Za-z_$][\w$]*(?:(?:\.|::|->)[A-Za-z_$][\w$]*)+\.?$|^[\w./$-]*\($|^(?:[A-Z]?[a-z]+)+$|^[A-Z_]+$"
 )
+_EXPRESSION = re.compile(rb"^[A-Za-z_$][\w$]*(?:(?:\.|::|->)[A-Za-z_$][\w$]*)+(?:$|[\s(\[;,)])|^[A-Za-z_$][\w.$]*[(\[]")
 _PATHLIKE = re.compile(rb"^[~.]?(?:/[\w.@+-]+)+/?$")
 _TOKENS_OF_PAGES = tuple(
     (kind + between + word).encode()
@@ -167,8 +168,9 @@ def url_password(_before: bytes, value: bytes) -> bool:
 
 
 def line(_before: bytes, value: bytes) -> bool:
-    """The value of a line `NAME=value`, and no reference to another variable."""
-    return bool(value.strip()) and not value.lstrip().startswith((b"$", b"<", b"{{"))
+    """The value of a line `NAME=value`, and no reference to another variable, no expression of a program."""
+    text = value.strip()
+    return bool(text) and not text.startswith((b"$", b"<", b"{{")) and not _EXPRESSION.match(text)
 
 
 def phone(_before: bytes, value: bytes) -> bool:
