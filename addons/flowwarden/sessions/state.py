@@ -13,7 +13,7 @@ from sqlite_utils import Database, Migrations
 
 from ..errors import StoreError
 
-BUSY = 5.0  # seconds to wait for another writer
+BUSY = 2.0  # seconds to wait for a writer in another process
 
 
 class StateDB:
