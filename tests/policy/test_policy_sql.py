@@ -134,6 +134,33 @@ def test_a_narrow_delete_and_update_are_not_without_where() -> None:
     assert not denied("UPDATE x SET a = 1 WHERE id IN (SELECT id FROM y)")
 
 
+def test_an_insert_that_may_update_is_an_update_too() -> None:
+    only = rules("rules:\n  - {id: y, effect: allow, sql: [INSERT]}")
+    for text, plain in (
+        ("INSERT INTO t (a) VALUES (1)", True),
+        ("INSERT INTO t (a) VALUES (1) ON CONFLICT (a) DO NOTHING", True),
+        ("INSERT INTO t (a) VALUES (1) ON CONFLICT (a) DO UPDATE SET a = 2", False),
+        ("INSERT INTO t (a) VALUES (1) ON DUPLICATE KEY UPDATE a = 2", False),
+    ):
+        assert (only.decide(None, sql(text), request(), None).effect == "allow") is plain, text
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("CREATE TABLE `t` (id int auto_increment primary key) ENGINE=InnoDB", "CREATE"),
+        ("CREATE INDEX CONCURRENTLY i ON t (a)", "CREATE"),
+        ("SHOW TABLES", "SHOW"),
+        ("ALTER TABLE t ADD COLUMN b int", "ALTER"),
+        ("SELECT * FROM t WHERE a ILIKE '%x%' FOR UPDATE SKIP LOCKED", "SELECT"),
+        ("SELECT data->>'x' FROM t WHERE data @> '{\"a\":1}'::jsonb", "SELECT"),
+    ],
+)
+def test_what_only_one_engine_takes_is_read_as_that_engine_reads_it(text: str, kind: str) -> None:
+    found = rules(f"rules:\n  - {{id: y, effect: allow, sql: [{kind}]}}")
+    assert found.decide(None, sql(text), request(), None).effect == "allow"
+
+
 def test_tables_narrow_a_pattern_and_an_unknown_schema_is_not_known() -> None:
     def written(text: str) -> bool:
         return WRITE.decide(None, sql(text), request(), None).effect == "allow"

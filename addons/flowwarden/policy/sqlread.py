@@ -135,9 +135,8 @@ def _read(text: str, dialect: str) -> list[Facet] | None:
         if statement is None or isinstance(statement, exp.Semicolon):
             continue  # nothing but space and comments, of which the treacherous ones were sorted out above
         if not isinstance(statement, _ROOTS):
-            found.append(Facet(UNPARSABLE))
-        else:
-            found.extend(_facets(statement))
+            return None  # sqlglot's Command, or a text that it takes for an expression
+        found.extend(_facets(statement))
     return found or None
 
 
@@ -172,6 +171,8 @@ def _facets(statement: exp.Expr) -> Iterator[Facet]:
             yield Facet(kind, name, bare)
         if isinstance(node, exp.Select) and node.args.get("into"):
             yield Facet("CREATE")
+        if isinstance(node, exp.Insert) and (conflict := node.args.get("conflict")) and conflict.expressions:
+            yield from (Facet("UPDATE", name) for name in tables.get(id(node), []) or [()])
         if isinstance(node, exp.Create) and str(node.args.get("kind")).upper() in _CODE:
             yield Facet(UNPARSABLE)
     if any(isinstance(node, exp.Command) for node in statement.walk()):
