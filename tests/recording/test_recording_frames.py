@@ -71,6 +71,7 @@ def test_masked_forms_stand_in_for_the_flows_own():
     flow.request.headers["x"] = flow.response.headers["x"] = secret.decode()
     flow.request.content = flow.response.content = secret
     flow.request.path = "/" + secret.decode()
+    flow.request.trailers = flow.response.trailers = http.Headers(x=secret.decode())
     flow.metadata["proxyauth"] = secret.decode()
     flow.backup()
     frame = FrameEncoder().encode(
@@ -86,6 +87,10 @@ def test_masked_forms_stand_in_for_the_flows_own():
     assert state["request"]["headers"] == [[b"a", b"b"]]
     assert state["request"]["content"] == b"1"
     assert state["response"]["content"] is None
+    given = FrameEncoder().encode(
+        flow, request_headers=(), response_headers=(), response_trailers=((b"t", b"v"),), request_path=b"/"
+    )
+    assert decode(given)["response"]["trailers"] == [[b"t", b"v"]]
 
 
 def test_a_connection_that_changes_is_written_anew():

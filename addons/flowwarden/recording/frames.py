@@ -76,6 +76,8 @@ class FrameEncoder:
         response_headers: Headers | None = None,
         response_body: bytes | None = None,
         request_path: bytes | None = None,
+        request_trailers: Headers | None = None,
+        response_trailers: Headers | None = None,
         metadata: Mapping[str, Any] | None = None,
         comment: str = "",
         marked: str = "",
@@ -83,7 +85,8 @@ class FrameEncoder:
     ) -> bytes:
         """The flow as one frame, with these headers and bodies in place of its own.
 
-        Headers of None are the flow's own; a body of None is recorded as not kept, whatever the flow holds. The flow's
+        Headers of None are the flow's own, trailers too then; beside headers that were given, trailers are recorded only
+        if they were given as well, because nobody masked the flow's own. A body of None is recorded as not kept, whatever the flow holds. The flow's
         metadata and backup are never taken: they may hold what must not be recorded.
         """
         response = flow.response
@@ -110,9 +113,9 @@ class FrameEncoder:
             b"17:timestamp_created;",
             _number(flow.timestamp_created),
             b"6:backup;0:~7:request;",
-            _request(flow.request.data, request_headers, request_body, request_path),
+            _request(flow.request.data, request_headers, request_body, request_path, request_trailers),
             b"8:response;",
-            _NONE if response is None else _response(response.data, response_headers, response_body),
+            _NONE if response is None else _response(response.data, response_headers, response_body, response_trailers),
             b"9:websocket;",
             _any(flow.websocket.get_state()) if flow.websocket else _NONE,
         ]
@@ -139,7 +142,15 @@ class FrameEncoder:
         return encoded
 
 
-def _request(data: Any, headers: Headers | None, body: bytes | None, path: bytes | None) -> bytes:
+def _trailers(data: Any, headers: Headers | None, trailers: Headers | None) -> bytes:
+    if trailers is None and headers is None and data.trailers is not None:
+        trailers = data.trailers.fields
+    return _headers(trailers)
+
+
+def _request(
+    data: Any, headers: Headers | None, body: bytes | None, path: bytes | None, trailers: Headers | None
+) -> bytes:
     inner = b"".join(
         (
             b"12:http_version;",
@@ -149,7 +160,7 @@ def _request(data: Any, headers: Headers | None, body: bytes | None, path: bytes
             b"7:content;",
             _body(body),
             b"8:trailers;",
-            _headers(data.trailers.fields if data.trailers is not None else None),
+            _trailers(data, headers, trailers),
             b"15:timestamp_start;",
             _number(data.timestamp_start),
             b"13:timestamp_end;",
@@ -171,7 +182,7 @@ def _request(data: Any, headers: Headers | None, body: bytes | None, path: bytes
     return b"%d:%b}" % (len(inner), inner)
 
 
-def _response(data: Any, headers: Headers | None, body: bytes | None) -> bytes:
+def _response(data: Any, headers: Headers | None, body: bytes | None, trailers: Headers | None) -> bytes:
     inner = b"".join(
         (
             b"12:http_version;",
@@ -181,7 +192,7 @@ def _response(data: Any, headers: Headers | None, body: bytes | None) -> bytes:
             b"7:content;",
             _body(body),
             b"8:trailers;",
-            _headers(data.trailers.fields if data.trailers is not None else None),
+            _trailers(data, headers, trailers),
             b"15:timestamp_start;",
             _number(data.timestamp_start),
             b"13:timestamp_end;",
