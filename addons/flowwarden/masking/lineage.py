@@ -23,6 +23,7 @@ DIALECTS = {
     "dynamodb": ("postgres",),
 }
 _LONGEST = 100_000
+_ABOUT = re.compile(r"\s*(?:(?:show|describe|desc|use)\b[^;]*|explain\s+(?!.*\banaly[sz]e\b)[^;]*);?\s*", re.I | re.S)
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 
 
@@ -35,6 +36,8 @@ def hides_whole(sql: str, service: str, columns: Iterable[str]) -> bool:
 def _hides_whole(sql: str, dialects: tuple[str, ...], columns: tuple[str, ...]) -> bool:
     if len(sql) > _LONGEST or "/*!" in sql:
         return True
+    if _ABOUT.fullmatch(sql):
+        return False  # tells of tables and plans, not of rows
     understood = False
     for dialect in dialects:
         try:
@@ -50,11 +53,14 @@ def _hides_whole(sql: str, dialects: tuple[str, ...], columns: tuple[str, ...]) 
 def _taints(tree: exp.Expr, columns: Sequence[str]) -> bool:
     if isinstance(tree, exp.Insert | exp.Update | exp.Delete | exp.Create | exp.Drop | exp.Transaction | exp.Commit):
         return tree.find(exp.Returning) is not None
-    if not isinstance(tree, exp.Select):
-        return True  # set operations, commands, cursors: what comes out is not told by names
+    if not isinstance(tree, exp.Select | exp.SetOperation):
+        return True  # commands, cursors: what comes out is not told by names
+    if isinstance(tree, exp.SetOperation) and tree.find(exp.Star) is not None:
+        return True  # columns come out under the names of the first branch
     if _renames(tree) or _whole_rows(tree):
         return True
-    plain = {id(column.this) for column in tree.expressions if isinstance(column, exp.Column)}
+    columns_shown = tree.expressions if isinstance(tree, exp.Select) else []
+    plain = {id(column.this) for column in columns_shown if isinstance(column, exp.Column)}
     for node in tree.walk():
         if isinstance(node, exp.Identifier):
             if name_matches(columns, node.name) and id(node) not in plain:
@@ -69,11 +75,13 @@ def _names_one(text: str, columns: Sequence[str]) -> bool:
 
 
 def _renames(tree: exp.Expr) -> bool:
-    """Whether columns may come out under other names: set operations, column lists of aliases, natural joins."""
-    if tree.find(exp.SetOperation, exp.Command, exp.Lateral, exp.Unnest, exp.Pivot) is not None:
+    """Whether columns may come out under other names: pivots, column lists of aliases, natural joins."""
+    if tree.find(exp.Command, exp.Pivot) is not None:
         return True
-    if any(alias.args.get("columns") for alias in tree.find_all(exp.TableAlias)):
-        return True
+    for alias in tree.find_all(exp.TableAlias):
+        holder = alias.parent
+        if alias.args.get("columns") and (isinstance(holder, exp.Table) or (holder and holder.find(exp.Star))):
+            return True
     return any(join.args.get("method") == "NATURAL" for join in tree.find_all(exp.Join))
 
 
