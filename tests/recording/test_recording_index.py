@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,25 @@ def test_busy_database_does_not_stop_recording(tmp_path):
         assert verify(folder).verdict == "valid"
 
     asyncio.run(run())
+
+
+def test_two_that_feed_at_once(tmp_path):
+    """The gateway and a command feed one index: every record is taken in once."""
+    folder = recorded(tmp_path, 40, busy_day)
+    one, two = Index(folder / "index.db", busy=20), Index(folder / "index.db", busy=20)
+
+    def feed(index: Index) -> None:
+        while index.feed(folder, most=3):
+            pass
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(feed, one), pool.submit(feed, two)]:
+            done.result()
+    one.close()
+    two.close()
+    fed = dump(folder / "index.db")
+    rebuild(folder)
+    assert dump(folder / "index.db") == fed
 
 
 async def test_index_deleted_while_the_gateway_runs(tmp_path):

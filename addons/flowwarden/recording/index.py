@@ -62,7 +62,7 @@ class Index:
                 if len(batch) >= most:
                     break
             if batch:
-                self._store(batch, end)
+                self._store(batch, offset, end)
                 if progress:
                     progress(end)
             return len(batch)
@@ -89,17 +89,22 @@ class Index:
         """Takes records in without a log's file behind them."""
         _Batch(self.connection.cursor()).add(batch)
 
-    def _store(self, batch: list[dict[str, Any]], end: int) -> None:
+    def _store(self, batch: list[dict[str, Any]], start: int, end: int) -> None:
+        """Writes a batch, unless another process has taken it in meanwhile."""
         cursor = self.connection.cursor()
         cursor.execute("BEGIN IMMEDIATE")
         try:
+            if self.position()[0] != start:
+                cursor.execute("ROLLBACK")
+                return
             _Batch(cursor).add(batch)
             cursor.execute(
                 "UPDATE position SET offset = ?, seq = ?, prev = ?", (end, batch[-1]["seq"] + 1, batch[-1]["prev"])
             )
             cursor.execute("COMMIT")
         except BaseException:
-            cursor.execute("ROLLBACK")
+            if self.connection.in_transaction:
+                cursor.execute("ROLLBACK")
             raise
 
     def flows(
