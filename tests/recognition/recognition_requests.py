@@ -99,7 +99,7 @@ def as_request(prepared: Any) -> Request:
     if isinstance(body, str):
         body = body.encode()
     headers = [
-        (str(name).encode(), value if isinstance(value, bytes) else str(value).encode())
+        (str(name).encode(), value if isinstance(value, bytes) else str(value).encode("latin-1"))
         for name, value in prepared.headers.items()
     ]
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -115,11 +115,15 @@ def as_request(prepared: Any) -> Request:
     )
 
 
-def parameters(model: OperationModel, everything: bool) -> dict[str, Any]:
-    """Parameters of an operation: the required ones only, or all of them."""
+_free_text = ["a-value1"]
+
+
+def parameters(model: OperationModel, everything: bool, text: str = "a-value1") -> dict[str, Any]:
+    """Parameters of an operation: the required ones only, or all of them. `text` is what every free text holds."""
     shape = model.input_shape
     if shape is None:
         return {}
+    _free_text[0] = text
     found: dict[str, Any] = _structure(shape, everything, ())
     return found
 
@@ -183,14 +187,14 @@ def _text(shape: Shape, name: str) -> str:
         return ACCOUNT
     if name == "Bucket":
         return "a-bucket"
-    if name in {"RequestRoute", "graphIdentifier"}:
+    if name in {"RequestRoute", "graphIdentifier", "EndpointId", "SpaceId", "spaceId", "OutpostId", "EventBusName"}:
         return "route1"
     if name in {"KvsARN", "StreamARN", "ResourceARN", "ConsumerARN", "ChannelARN", "DeadLetterQueueARN", "QueueARN"}:
         return _ARNS.get(name, _ARNS["StreamARN"])
     if name == "PredictEndpoint":
         return "https://realtime.machinelearning.us-east-1.amazonaws.com"
     least = int(shape.metadata.get("min", 0))
-    return "a-value1".ljust(min(least, 2048), "x")
+    return _free_text[0].ljust(min(least, 2048), "x")
 
 
 def operations(client: Any) -> Iterator[OperationModel]:

@@ -203,6 +203,8 @@ KNOWN = {
     "an encoded Action": (form("%41ction=%44eleteUser&Version=2010-05-08&UserName=x"), "DeleteUser"),
     "Action in the query of a POST": (ask("POST", IAM, "/?Action=DeleteUser&Version=2010-05-08", FORM, body=b"UserName=x"), "DeleteUser"),
     "an ARN as a label": (ask("GET", LAMBDA, "/2017-03-31/tags/arn%3Aaws%3Alambda%3Aeu-west-1%3A123456789012%3Afunction%3Af"), "ListTags"),
+    "an ARN as a label before another operation's path": (ask("GET", "s3tables.eu-west-1.amazonaws.com", "/namespaces/arn%3Aaws%3As3tables%3Aeu-west-1%3A123456789012%3Abucket%2Fb"), "ListNamespaces"),
+    "a literal percent sign": (ask("GET", LAMBDA, "/2015-03-31/functions/100%25"), "GetFunction"),
     "gzip": (target("DynamoDB_20120810.DeleteTable", gzip.compress(b'{"TableName":"a"}'), ("content-encoding", "gzip")), "DeleteTable"),
 }  # fmt: skip
 

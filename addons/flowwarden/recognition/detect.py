@@ -217,7 +217,6 @@ def _rest(request: Request, host: Host, services: list[Service], found: Found, h
     urls.check_path(request.path, found.protocol, s3)
     path = s3paths.path(request.path, host) if s3 else request.path
     query = s3paths.lift(found) if s3 else found.query
-    decoded = urls.decode(path, found.protocol)
     raw = path.split("/")[1:]
     segments = [urls.decode(part, found.protocol) for part in raw]
     has_header = found.fields.__contains__
@@ -236,7 +235,7 @@ def _rest(request: Request, host: Host, services: list[Service], found: Found, h
         if "%" in path:
             _check_literals(op.uri, raw, found.protocol)
             if not s3:
-                _check_decoded(service.router, decoded, request, op)
+                _check_decoded(service.router, segments, request.method, op)
         best = (op, rank)
         found.labels = dict(zip(route.labels, values, strict=True))
     if best is None:
@@ -287,11 +286,15 @@ def _check_literals(uri: str, raw: list[str], protocol: str) -> None:
             raise refusal("request", protocol, "The path decodes to another path")
 
 
-def _check_decoded(router: Router, decoded: str, request: Request, op: Op) -> None:
-    """A label may hold an encoded slash, unless the decoded path would then be another operation's."""
-    if decoded.count("/") == request.path.count("/"):
+def _check_decoded(router: Router, segments: list[str], method: str, op: Op) -> None:
+    """A label may hold an encoded slash, unless the path without that encoding is another operation's.
+
+    ARNs are full of slashes, and services route them as they are sent.
+    """
+    if not any("/" in part and not part.startswith("arn:") for part in segments):
         return
-    for _, routes, _ in router.find(request.method, decoded.split("/")[1:]):
+    inner = [piece for part in segments for piece in ([part] if part.startswith("arn:") else part.split("/"))]
+    for _, routes, _ in router.find(method, inner):
         if any(route.name != op.operation.name for route in routes.all()):
             raise refusal("request", op.service.rest, "The path decodes to another operation's path")
 

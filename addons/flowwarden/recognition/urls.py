@@ -61,15 +61,18 @@ def check_path(path: str, protocol: str, s3: bool) -> None:
     if _DOTS.search(path):
         raise refusal("request", protocol, "The path has a dot segment")
     text = path
-    for _ in range(3):
+    for _ in range(4):
         if "%" not in text:
             return
-        text = _loosely_decoded(text)
+        further = _loosely_decoded(text)
+        if further == text:
+            return  # a literal percent sign
+        text = further
         if _DOTS.search(text) or "\x00" in text or "\\" in text:
             raise refusal("request", protocol, "The path decodes to another path")
-    if "%" in text and not s3:
+    if not s3:
         raise refusal("request", protocol, "The path is encoded too often")
 
 
 def _loosely_decoded(text: str) -> str:
-    return unquote_to_bytes(text).decode("latin-1")
+    return unquote_to_bytes(text.encode("latin-1")).decode("latin-1")

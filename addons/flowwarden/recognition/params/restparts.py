@@ -71,7 +71,7 @@ def _query(member: str, spec: Shape, shapes: Shapes, parts: Parts, found: dict[s
 
 
 def _header(member: str, spec: Shape, shapes: Shapes, fields: Fields, found: dict[str, Any]) -> None:
-    values = fields.get(spec.get("locationName", member).lower())
+    values = [_utf8(value) for value in fields.get(spec.get("locationName", member).lower(), ())]
     if not values:
         return
     shape = shape_of(spec["shape"], shapes)
@@ -90,9 +90,19 @@ def _header(member: str, spec: Shape, shapes: Shapes, fields: Fields, found: dic
         )
 
 
+def _utf8(text: str) -> str:
+    """SDKs write header values in UTF-8; what is none stays latin-1."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
 def _headers(member: str, spec: Shape, fields: Fields, found: dict[str, Any]) -> None:
     prefix = spec.get("locationName", "").lower()
-    values = {name[len(prefix) :]: ",".join(texts) for name, texts in fields.items() if name.startswith(prefix)}
+    values = {name[len(prefix) :]: _utf8(",".join(texts)) for name, texts in fields.items() if name.startswith(prefix)}
     if values:
         found[member] = values
 
