@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from flowwarden.errors import StoreError
 from flowwarden.recording import records
 from flowwarden.recording.index import Index, rebuild
 from flowwarden.recording.indexer import Indexer
+from flowwarden.recording.read import records as read_records
 from flowwarden.recording.recorder import Recorder
 from flowwarden.recording.verify import verify
 from flowwarden.types import Phantom, Principal, Session
@@ -178,20 +178,25 @@ def test_busy_database_does_not_stop_recording(tmp_path):
     asyncio.run(run())
 
 
-def test_two_that_feed_at_once(tmp_path):
-    """The gateway and a command feed one index: every record is taken in once."""
-    folder = recorded(tmp_path, 40, busy_day)
-    one, two = Index(folder / "index.db", busy=20), Index(folder / "index.db", busy=20)
+def test_two_that_feed_at_once(tmp_path, monkeypatch):
+    """A command feeds the index between the gateway's reading of the log and its writing: each record is taken in once."""
+    folder = recorded(tmp_path, 10, busy_day)
+    gateway, command = Index(folder / "index.db"), Index(folder / "index.db")
+    inner = False
 
-    def feed(index: Index) -> None:
-        while index.feed(folder, most=3):
-            pass
+    def interrupted(*given, **more):
+        nonlocal inner
+        yield from read_records(*given, **more)
+        if not inner:
+            inner = True
+            command.feed(folder, most=7)
+            inner = False
 
-    with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(feed, one), pool.submit(feed, two)]:
-            done.result()
-    one.close()
-    two.close()
+    monkeypatch.setattr("flowwarden.recording.index.records", interrupted)
+    while gateway.feed(folder):
+        pass
+    gateway.close()
+    command.close()
     fed = dump(folder / "index.db")
     rebuild(folder)
     assert dump(folder / "index.db") == fed
