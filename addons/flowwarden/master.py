@@ -95,6 +95,9 @@ class FrozenOptions(moptions.Options):
     def update_known(self, **kwargs: Any) -> dict[str, Any]:
         raise exceptions.OptionsError(f"options are frozen while the gateway runs: {', '.join(kwargs)}")
 
+    def reset(self) -> None:
+        raise exceptions.OptionsError("options are frozen while the gateway runs")
+
 
 class Draining:
     """A stop that lets calls under way finish: stop listening, wait for the guard to be idle, then shut down."""
@@ -106,7 +109,9 @@ class Draining:
     _draining = False
 
     def freeze(self) -> None:
-        self.options.__class__ = FrozenOptions
+        object.__setattr__(
+            self.options, "__class__", FrozenOptions
+        )  # plain assignment would set an option of that name
 
     def stop(self) -> None:
         """First signal: drain. Second: stop at once (calls that are cut are recorded by their `error` hook)."""
@@ -205,6 +210,8 @@ class WebMaster(Draining, webmaster.WebMaster):
 def read_only(application: webapp.Application) -> webapp.Application:
     """Takes every handler method that changes anything out of mitmweb's application."""
     for cls in _handlers(webapp.RequestHandler):
+        if cls is webapp.IndexHandler:
+            continue  # its `post` is the login form
         for method in ("post", "put", "delete", "patch"):
             if hasattr(cls, method):
                 setattr(cls, method, _refuse)

@@ -116,7 +116,7 @@ def load(opts: options.Options, conf: Path | None, sets: Sequence[str]) -> None:
             base = conf.resolve().parent
         opts.set(*sets, defer=True)
     except (exceptions.OptionsError, TypeError, KeyError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{conf or '--set'}: {str(error).strip()}") from None
+        raise ConfigError(f"{conf or '--set'}: {' '.join(str(error).split())}") from None
     unknown = sorted(opts.deferred)
     for name in unknown:
         if name in _CLOSED:
@@ -147,7 +147,7 @@ def size(text: str, option: str) -> int:
     """`32m`, `64k` as bytes; ConfigError otherwise."""
     units = {"k": 1024, "m": 1024**2, "g": 1024**3}
     number, unit = (text[:-1], units.get(text[-1:].lower(), 0)) if text and not text.isdigit() else (text, 1)
-    if not number.isdigit() or not unit:
+    if not (number.isascii() and number.isdigit()) or not unit:
         raise ConfigError(f"{option} has to be a size such as 32m, not {text!r}")
     return int(number) * unit
 
@@ -163,6 +163,6 @@ def duration(text: str, option: str) -> float:
 def address(text: str, option: str) -> tuple[str, int]:
     """`127.0.0.1:8082` as a pair; ConfigError otherwise."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 <= int(port) < 65536:
+    if not host or not (port.isascii() and port.isdigit()) or not 0 <= int(port) < 65536:
         raise ConfigError(f"{option} has to be host:port, not {text!r}")
     return host.strip("[]"), int(port)

@@ -26,7 +26,7 @@ def test_a_name_is_refused_or_canonical(text):
     try:
         name = names.host_name(text)
     except Refusal as refusal:
-        assert refusal.status == 403 and refusal.station == "connect"
+        assert refusal.status == 403 and refusal.station == "connect"  # noqa: PT017 - most texts are refused
         return
     assert name == names.host_name(name) == name.lower() and name.isascii() and not name.endswith(".")
     assert all(0 < len(label) < 64 for label in name.split(".")) and len(name) < 254

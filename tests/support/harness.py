@@ -17,7 +17,7 @@ from mitmproxy import options as moptions
 
 from flowwarden import access, proof
 from flowwarden.guard import Guard, Signer, Station, stream_request, stream_response
-from flowwarden.master import DumpMaster
+from flowwarden.master import DumpMaster, WebMaster
 from flowwarden.types import Request
 
 from .wire_clients import CLIENTS, HOST, PATIENCE, Client, Upstream
@@ -154,7 +154,8 @@ class Recording(Answering):
 
 @dataclass
 class Proxy:
-    master: DumpMaster
+    master: DumpMaster | WebMaster
+    task: asyncio.Task[None]
     guard: Guard
     port: int
     ca: Path
@@ -230,8 +231,9 @@ async def running(
     change: Callable[[list[Station]], list[Station]] = lambda stations: stations,
     body_limit: int = 1 << 20,
     kind: type[Guard] = Guard,
+    web: int = 0,
 ) -> AsyncIterator[Proxy]:
-    """A proxy on a free port whose stations let pass; `change` may replace any of them."""
+    """A proxy on a free port whose stations let pass; `change` may replace any of them. `web`: a port for the web view."""
     upstream = Upstream()
     server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
     address = server.sockets[0].getsockname()[:2]
@@ -246,7 +248,9 @@ async def running(
     ]
     stations = change(stations)
     opts = moptions.Options()
-    master = DumpMaster(opts)
+    master = WebMaster(opts) if web else DumpMaster(opts)
+    if web:
+        opts.update(web_host="127.0.0.1", web_port=web, web_open_browser=False)
     opts.update(
         confdir=str(authority()),
         listen_host="127.0.0.1",
@@ -266,6 +270,7 @@ async def running(
             await asyncio.sleep(0)
         yield Proxy(
             master,
+            task,
             guard,
             proxy.listen_addrs()[0][1],
             authority() / "mitmproxy-ca-cert.pem",
