@@ -62,7 +62,6 @@ def test_what_is_not_http_ends_the_connection(way: Way, alice: dict[str, str], k
     assert way.calls == []
 
 
-@pytest.mark.xfail(strict=True, reason="closed, and not a word of it in the evidence log")
 def test_what_is_not_http_is_recorded(way: Way, alice: dict[str, str]) -> None:
     before = len(way.gateway.evidence())
     with way.gateway.client(alice["FLOWWARDEN_HANDLE"]) as client:
@@ -242,10 +241,7 @@ FRAMING: dict[str, tuple[Fields, bytes]] = {
 }
 
 
-PASSED_ON = pytest.mark.xfail(strict=True, reason="goes upstream as it is")
-
-
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=PASSED_ON if kind == "TE gzip" else ()) for kind in FRAMING])
+@pytest.mark.parametrize("kind", FRAMING)
 def test_framing_that_is_not_clear_is_refused(way: Way, alice: dict[str, str], kind: str) -> None:
     extra, body = FRAMING[kind]
     form = (("Content-Type", "application/x-www-form-urlencoded"),)
@@ -275,21 +271,21 @@ def test_heads_that_are_not_http(way: Way, alice: dict[str, str], data: bytes) -
     assert way.calls == []
 
 
-@pytest.mark.parametrize("inside", [True, False])
+LEFT_OPEN = pytest.mark.xfail(
+    strict=False,
+    reason="mitmproxy leaves a connection open that is closed by command while its next event waits for the event lock",
+)
+
+
+@pytest.mark.parametrize("inside", [pytest.param(True, marks=LEFT_OPEN), False])
 def test_a_head_without_end_is_cut(way: Way, alice: dict[str, str], inside: bool) -> None:
-    """Bounded memory: after 64 KiB nobody reads on."""
-    with way.gateway.client(alice["FLOWWARDEN_HANDLE"]) as client:
+    """Bounded memory: after 64 KiB nobody reads on, and the connection is closed."""
+    with way.gateway.client(alice["FLOWWARDEN_HANDLE"], timeout=5) as client:
         if inside:
             client.tunnel(HOST)
-        sent = 0
-        try:
-            client.send(b"GET / HTTP/1.1\r\n")
-            while sent < 8 << 20:
-                client.send(b"X-Filler: " + b"a" * 4096 + b"\r\n")
-                sent += 4100
-        except OSError:
-            pass
-        assert sent < 8 << 20 or client.closed()
+        block = b"GET / HTTP/1.1\r\nX-Filler: " + b"a" * 8192 + b"\r\n"
+        with pytest.raises(ConnectionError):
+            client.send(block * 4096, split=len(block))
     assert way.calls == []
 
 
