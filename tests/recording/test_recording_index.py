@@ -195,6 +195,7 @@ def test_two_that_feed_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr("flowwarden.recording.index.records", interrupted)
     while gateway.feed(folder):
         pass
+    monkeypatch.undo()
     gateway.close()
     command.close()
     fed = dump(folder / "index.db")
