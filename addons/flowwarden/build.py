@@ -24,6 +24,7 @@ from .approval.store import Approvals
 from .connect import addresses
 from .credentials import phantoms
 from .credentials import rules as credential_rules
+from .credentials.denies import plain_denies
 from .credentials.vault import Vault
 from .errors import ConfigError, FlowwardenError, RuleError
 from .guard import Guard
@@ -34,7 +35,6 @@ from .masking.rules import MaskRules
 from .master import DumpMaster, WebMaster
 from .operators import api
 from .operators.services import Services as OperatorServices
-from .policy import plain
 from .policy.watch import Rules
 from .recognition.recogniser import Recogniser
 from .recording.anchor import Anchors, from_option
@@ -98,7 +98,7 @@ def services(opts: moptions.Options) -> Services:
         vault = Vault(
             lending,
             sandbox_url=box.url if box else None,
-            denies=lambda principal: plain.denies(rules.current, principal),
+            denies=lambda principal: plain_denies(rules.current.rules, principal),
             note=lambda kind, record: _note_lease(recorder, kind, record),
         )
         notifier = Notifier(notify.load(rules_folder / "identity.yaml"), mask=_mask_of_all(masks))
@@ -352,7 +352,10 @@ class Script(Guard):
     async def running(self) -> None:
         assert self._built is not None
         self._timers = [asyncio.create_task(_keep_rules(self._built)), asyncio.create_task(_expire(self._built))]
+        self._built.indexer.start()
+        self._listener = api.serve(self._built.operators, ctx.options.warden_admin_listen)
 
     def done(self) -> None:
         if self._built is not None:
+            self._built.indexer.stop()
             self._built.recorder.close_now()

@@ -11,8 +11,7 @@ from .. import access, proof
 from ..access import Access
 from ..guard import Station
 from ..judge import Judge
-from ..types import Credentials, Phantom, Session
-from . import swap
+from ..types import Session
 
 if TYPE_CHECKING:
     from ..services import Services
@@ -56,11 +55,8 @@ class Swap(Station):
         response, call, session = flow.response, owner.call, owner.session
         assert response is not None
         if call is not None and call.operation is not None and session is not None and owner.raw_answer is not None:
-
-            def mint(credentials: Credentials) -> Phantom:
-                return self.services.vault.mint_for(session.id, credentials)
-
             kind = response.headers.get("content-type", "")
-            owner.raw_answer, _count = swap.swap(call.operation, kind, owner.raw_answer, mint)
+            swapped = self.services.vault.swap(session.id, call.operation, kind, owner.raw_answer)
+            owner.raw_answer = swapped[0]
             self.services.issued.note(session.id, response.headers.fields, owner.raw_answer)
         proof.let_out(flow, self.name)

@@ -14,6 +14,8 @@ from ..signing import sigv4
 
 if TYPE_CHECKING:
     from ..services import Services
+_SMALL = 64 * 1024
+_NEVER_STREAMED = frozenset({"GET", "HEAD", "DELETE", "POST"})  # uploads that stream are PUTs, or large
 
 
 class Recognise(Station):
@@ -29,8 +31,10 @@ class Recognise(Station):
         if owner.internal:
             return
         assert owner.request is not None
-        call = owner.call = self.services.recogniser.head(owner.request)
         length = _length(flow.request)
+        if length is not None and length <= _SMALL and owner.request.method in _NEVER_STREAMED:
+            return  # its body is here in a moment, and then everything is read at once
+        call = owner.call = self.services.recogniser.head(owner.request)
         streams = call.body == "stream" and owner.auth is not None and not sigv4.needs_body(owner.auth)
         # A host that a rule names, and that is not AWS, takes bodies of any size; what is small is still read whole.
         streams = streams or (not call.aws and (length is None or length > self.services.body_limit))

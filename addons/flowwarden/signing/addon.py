@@ -15,12 +15,14 @@ from ..errors import Refusal
 from ..guard import Signer
 from ..policy import accounts
 from . import chunked, sigv4
+from .authentication import Kind
 
 if TYPE_CHECKING:
     from ..services import Services
 
 # Answers have to be read; what is not compressed need not be unpacked. It is no signed header of any SDK.
 _PLAIN = {"accept-encoding": "identity"}
+_CHUNKED = frozenset({Kind.STREAMING_UNSIGNED_TRAILER, Kind.STREAMING_SIGNED, Kind.STREAMING_SIGNED_TRAILER})
 
 
 class Sign(Signer):
@@ -71,11 +73,15 @@ class Sign(Signer):
         signed = sigv4.sign(
             request, auth, lease.credentials, now=self.services.clock(), set_headers=amendments, body_sha256=body_sha256
         )
+        body = owner.amended
         if owner.upload is not None:
             owner.upload.transform = chunked.transform(auth, owner.phantom, lease.credentials, signed)
+        elif auth.kind in _CHUNKED and request.body:
+            transform = chunked.transform(auth, owner.phantom, lease.credentials, signed)
+            body = transform.feed(request.body) + transform.finish() if transform is not None else None
         made = _copy(flow.request, signed.target, signed.headers)
-        if owner.amended is not None:
-            made.data.content = owner.amended
+        if body is not None:
+            made.data.content = body
         return made
 
 
