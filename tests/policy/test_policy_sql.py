@@ -100,6 +100,7 @@ DESTRUCTION = [
     "SELECT {# #} 1; DROP TABLE x",
     "SELECT " + "(" * 500 + "1" + ")" * 500,
     "SELECT 1 -- " + "x" * 70_000,
+    "SELECT " + "a," * 4000 + "a FROM t",
 ]
 
 

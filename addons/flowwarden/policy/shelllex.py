@@ -13,7 +13,8 @@ _OPERATORS = ("&&", "||", ";;", "|&", "&>>", "&>", ">>", ">|", ">&", "<&", "<>",
 _LONGEST = sorted(_OPERATORS, key=len, reverse=True)
 _NAME = re.compile(r"[A-Za-z_]\w*|[0-9*@#?!$-]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-MAX_CHARS = 64 * 1024
+MAX_CHARS = 16 * 1024  # reading takes the gateway's own time
+_DEEP = 16
 
 
 class Odd(Exception):
@@ -43,9 +44,12 @@ Token = Word | str
 class Lexer:
     """Reads one text from start to end. `tokens` is the way in."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, depth: int = 0) -> None:
+        if depth > _DEEP:
+            raise Odd("nested too deeply")
         self.text = text
         self.at = 0
+        self.depth = depth
 
     def tokens(self) -> list[Token]:
         """All words and operators. Odd for control characters, heredocs, arithmetic commands and open quotes."""
@@ -177,7 +181,7 @@ class Lexer:
 
     def _parenthesis(self) -> str:
         """The text in a parenthesis that starts here, found by reading it as shell; leaves the lexer behind it."""
-        inner = Lexer(self.text)
+        inner = Lexer(self.text, self.depth + 1)
         start = inner.at = self.at + 1
         depth = 1
         while inner.at < len(inner.text):

@@ -38,7 +38,7 @@ def commands(text: str) -> tuple[Command | None, ...]:
     """Every command of a text, in order; None among them for each part that is not known."""
     try:
         return tuple(_script(text, 0))
-    except Odd:
+    except (Odd, RecursionError):
         return (None,)
 
 

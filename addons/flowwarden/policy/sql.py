@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .facts import UNKNOWN, Facts, Hit
 from .globs import Globs
-from .sqlread import KINDS, UNPARSABLE, Facet, facets
+from .sqlread import KINDS, MAX_CHARS, UNPARSABLE, Facet, facets
 from .statements import SQL, texts
 
 _PATTERN = re.compile(r"(?i)([A-Z_*]+)(?:\s+on\s+(\S+))?(\s+without\s+where)?")
@@ -75,6 +75,6 @@ class Sql:
         if carrier is None:
             return ()
         found = texts(facts.call, carrier)
-        if found is None:
+        if found is None or sum(map(len, found)) > MAX_CHARS:
             return UNKNOWN
         return [self.hit(facet) for text in found for facet in facets(text, carrier.dialects)]

@@ -18,12 +18,13 @@ from sqlglot.tokenizer_core import Token, TokenType
 from .partiql import read as read_partiql
 from .sqlfacet import UNPARSABLE, Facet
 
-__all__ = ["KINDS", "UNPARSABLE", "Facet", "facets"]
+__all__ = ["KINDS", "MAX_CHARS", "UNPARSABLE", "Facet", "facets"]
 
 # sqlglot logs the statements that it cannot parse; statements hold data, and logs are not masked.
 logging.getLogger("sqlglot").disabled = True
 
-MAX_CHARS = 64 * 1024
+MAX_CHARS = 16 * 1024  # of all statements of a call: parsing takes the gateway's own time
+MAX_TOKENS = 3000  # some 15 µs each and dialect
 
 _NODES: dict[type[exp.Expr], str] = {
     exp.Select: "SELECT",
@@ -127,6 +128,8 @@ def _read(text: str, dialect: str) -> list[Facet] | None:
     if _comments_differ(text, dialect):
         return None
     try:
+        if len(sqlglot.tokenize(text, read=dialect)) > MAX_TOKENS:
+            return None
         statements = sqlglot.parse(text, read=dialect)
     except (SqlglotError, RecursionError, ValueError, IndexError, AttributeError, TypeError, KeyError):
         return None
