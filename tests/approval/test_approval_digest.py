@@ -280,14 +280,33 @@ def test_a_token_that_stands_elsewhere_too_is_bound() -> None:
     assert made(a, "k") != made(a, "l")
 
 
-def signed_chunks(data: bytes, signature: str, size: int = 5, trailer: str = "") -> bytes:
+def test_a_header_that_repeats_the_token_is_bound() -> None:
+    """Only the token's own header is left out: metadata with the same value is data."""
+    call, one = sent("s3", "RenameObject", Bucket="b", Key="k", RenameSource="o")
+    token = one.header("x-amz-client-token")
+    assert token
+
+    def with_meta(request: Request) -> str:
+        meta = (b"x-amz-meta-a", request.header("x-amz-client-token").encode())
+        return of(
+            call=call_of[request.header("x-amz-client-token")],
+            request=replace(request, headers=(*request.headers, meta)),
+        )
+
+    again, two = sent("s3", "RenameObject", Bucket="b", Key="k", RenameSource="o")
+    call_of = {token: call, two.header("x-amz-client-token"): again}
+    assert of(call=call, request=one) == of(call=again, request=two)
+    assert with_meta(one) != with_meta(two)
+
+
+def signed_chunks(data: bytes, signature: str, size: int = 5, trailer: str = "", checksum: str = "AAAA==") -> bytes:
     parts = [data[at : at + size] for at in range(0, len(data), size)] + [b""]
     out = b""
     for part in parts:
         out += f"{len(part):x};chunk-signature={signature}\r\n".encode() + part + (b"\r\n" if part else b"")
     return (
         out
-        + (f"x-amz-checksum-crc32:AAAA==\r\nx-amz-trailer-signature:{trailer}\r\n".encode() if trailer else b"")
+        + (f"x-amz-checksum-crc32:{checksum}\r\nx-amz-trailer-signature:{trailer}\r\n".encode() if trailer else b"")
         + b"\r\n"
     )
 
@@ -301,6 +320,8 @@ def test_signed_chunks() -> None:
 
     a, b = "a" * 64, "b" * 64
     assert made(signed_chunks(b"hello world", a, trailer=a)) == made(signed_chunks(b"hello world", b, trailer=b))
+    other = signed_chunks(b"hello world", a, trailer=a, checksum="BBBB==")
+    assert made(signed_chunks(b"hello world", a, trailer=a)) != made(other)
     assert made(signed_chunks(b"hello world", a)) != made(signed_chunks(b"hello worle", a))
     fake = f"5;chunk-signature={a}\r\n".encode()
     faked = f"5;chunk-signature={b}\r\n".encode()

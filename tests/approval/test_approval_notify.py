@@ -45,9 +45,13 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
                 self.send_response(receiver.statuses.pop(0) if receiver.statuses else 204)
-                self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+                self.send_header("Location", f"http://{receiver.host}/elsewhere")
                 self.end_headers()
                 receiver.arrived.release()
+
+            def do_GET(self) -> None:  # where a redirect that is followed would lead
+                self.send_response(200)
+                self.end_headers()
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -214,6 +214,13 @@ async def test_broken_key_sets(body: bytes) -> None:
 )
 async def test_discovery_of_somebody_else(document: dict[str, Any]) -> None:
     """A discovery document speaks for its own issuer, and sends nobody to http:// or files."""
-    found = IssuerKeys(IssuerRules("https://idp.example.com", "a"), lambda url: json.dumps(document).encode())
+
+    def fetch(url: str) -> bytes:
+        discovery = url.endswith("/.well-known/openid-configuration")
+        return json.dumps(document if discovery else {"keys": [RSA.jwk()]}).encode()
+
+    found = IssuerKeys(IssuerRules("https://idp.example.com", "a"), fetch)
     with pytest.raises(TokenError):
         await found.find(RSA.id, "RS256")
+    document |= {"issuer": "https://idp.example.com", "jwks_uri": "https://idp.example.com/k"}
+    assert await IssuerKeys(IssuerRules("https://idp.example.com", "a"), fetch).find(RSA.id, "RS256")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
-from flowwarden.errors import RuleError
-from flowwarden.identity.fetch import fetch
+from flowwarden.errors import RuleError, TokenError
+from flowwarden.identity.fetch import LIMIT, fetch
 from flowwarden.identity.rules import Role, load, safe_url
 from flowwarden.types import Principal
 from support.issuer import OidcIssuer
@@ -99,10 +101,34 @@ def test_a_role_without_anybody() -> None:
     assert not Role().holds(Principal("", ""))
 
 
-def test_redirects_are_not_followed(issuer: OidcIssuer) -> None:
-    """An answer other than 200 is an error: keys come from the named address only."""
-    from flowwarden.errors import TokenError
+class Answer(BaseHTTPRequestHandler):
+    """/redirect leads to /keys, /long is longer than anything needs to be."""
 
+    def do_GET(self) -> None:
+        self.send_response(302 if self.path == "/redirect" else 200)
+        self.send_header("Location", "/keys")
+        self.end_headers()
+        self.wfile.write(b"{" + b" " * LIMIT + b"}" if self.path == "/long" else b"{}")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_redirects_and_long_answers() -> None:
+    """Keys come from the named address only, and are bounded."""
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    assert fetch(f"{url}/keys") == b"{}"
+    with pytest.raises(TokenError, match="status 302"):
+        fetch(f"{url}/redirect")
+    with pytest.raises(TokenError, match="more than"):
+        fetch(f"{url}/long")
+    server.shutdown()
+    server.server_close()
+
+
+def test_what_cannot_be_fetched(issuer: OidcIssuer) -> None:
     with pytest.raises(TokenError, match="status 404"):
         fetch(f"{issuer.url}/nowhere")
     with pytest.raises(TokenError, match="https://"):

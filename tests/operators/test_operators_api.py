@@ -127,6 +127,17 @@ async def test_the_answer_is_told_as_it_was_given(listening: Any, issuer: OidcIs
     assert (told["state"], approvals.get(asked.id).state) == ("approved", "spent")
 
 
+async def test_what_belongs_together(world: Any, issuer: OidcIssuer) -> None:
+    """A session's tokens are known to its questions, which end with it."""
+    token = issuer.token(jti="the-token")
+    session, _ = await world.session(token)
+    assert world.services.approvals.tokens_of(session.id) == {"the-token"}
+    asked = await world.question(issuer)
+    world.services.sessions.end(asked.session)
+    assert world.services.approvals.get(asked.id).state == "withdrawn"
+    assert world.services.approvals.default_groups == {"sre"}
+
+
 async def test_who_may_not(listening: Any, issuer: OidcIssuer) -> None:
     """Requester, owner, administrator outside the rule's group: 403 with the reason. Who may not see it: 404."""
     asked = await listening.question(issuer)
