@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 
 import cbor2
@@ -261,3 +262,23 @@ def test_codes_are_the_protocols_own(recogniser: Recogniser) -> None:
         with pytest.raises(Refusal) as caught:
             understood(recogniser, REFUSED[name])
         assert caught.value.code == code, name
+
+
+def test_an_aws_call_to_a_host_that_is_not_aws(recogniser: Recogniser) -> None:
+    """Whatever it looks like, it is plain HTTPS to a stranger: no operation, no action, nothing to sign."""
+    headers = (JSON, ("x-amz-target", "DynamoDB_20120810.GetItem"), signed("dynamodb"))
+    call = recogniser.recognise(ask("POST", "dynamodb.eu-west-1.amazonaws.com.example.com", "/", *headers, body=b"{}"))
+    assert (call.aws, call.operation, call.actions, call.signing_name) == (False, None, (), "")
+
+
+def test_a_call_can_be_replaced_in_part(recogniser: Recogniser) -> None:
+    """A lazy call is a Call: `dataclasses.replace` reads what is to be read, and keeps it."""
+    call = recogniser.recognise(ask("GET", S3, "/b/k"))
+    other = dataclasses.replace(call, account="111122223333")
+    assert (other.account, other.params, other.actions) == ("111122223333", {"Bucket": "b", "Key": "k"}, call.actions)
+
+
+def test_the_account_in_the_host_is_a_parameter(recogniser: Recogniser) -> None:
+    """S3 Control's host carries the account even where the header is left out."""
+    call = recogniser.recognise(ask("GET", "123456789012.s3-control.eu-west-1.amazonaws.com", "/v20180820/jobs/j"))
+    assert call.params == {"JobId": "j", "AccountId": "123456789012"} and call.account == ACCOUNT

@@ -73,7 +73,11 @@ class ReadRequest:
         labels = {**self._found.labels, **self._host.params}
         xml = self._found.protocol == "rest-xml"
         parts = restparts.Parts(labels, query, self._found.fields, body, op.known_queries)
-        return restparts.read(op.input, op.service.shapes, parts, xml)
+        found = restparts.read(op.input, op.service.shapes, parts, xml)
+        for name, value in self._host.params.items():
+            if name in op.service.shapes[op.input]["members"]:
+                found.setdefault(name, value)
+        return found
 
     def actions(self, call: Call) -> tuple[Action, ...]:
         """The IAM actions of this call: those of the operation, and those that its parameters and its endpoint add."""
