@@ -10,11 +10,13 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from mitmproxy import options as mitmproxy_options
 from ruamel.yaml import YAML
 
 from flowwarden import options
+from flowwarden.cli import main, session
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -124,8 +126,26 @@ def test_the_scripts_parse(compose: dict[str, Any], tmp_path: Path) -> None:
     fake.chmod(0o755)
     script = script.replace("/tmp/", f"{shlex.quote(str(tmp_path))}/")
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    (tmp_path / "gateway.pem").write_text("gateway")
+    (tmp_path / session.GATEWAY_CA).write_text("gateway")
     command = [*shell[:-1], script, "printf", "%s|", "a b", "c"]
     done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "a b|c|"
-    assert (tmp_path / "bundle.pem").read_text().endswith("gateway")
+    assert (tmp_path / session.BUNDLE).read_text().endswith("gateway")
+
+
+def test_the_commands_in_the_comments_exist() -> None:
+    """Every `flowwarden …` of compose.yaml's comments, with its options."""
+    text = re.sub(r"(?m)^\s*# ?", "", (DEPLOY / "compose.yaml").read_text().partition("\nname:")[0]).replace(
+        "\\\n", " "
+    )
+    lines = [
+        line.partition(" flowwarden ")[2].partition("<")[0] for line in text.splitlines() if " flowwarden " in line
+    ]
+    assert lines
+    for line in lines:
+        words = shlex.split(line)
+        command: click.Command = main
+        while isinstance(command, click.Group):
+            command = command.commands[words.pop(0)]
+        known = {name for parameter in command.params for name in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known
