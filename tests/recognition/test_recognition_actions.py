@@ -334,3 +334,12 @@ def test_calls_without_a_signature(recogniser: Recogniser) -> None:
         query(recogniser, "sts.eu-west-1.amazonaws.com", "Action=GetCallerIdentity&Version=2011-06-15").unsigned
         is False
     )
+
+
+def test_a_parameter_of_ssm_has_one_slash(recogniser: Recogniser) -> None:
+    """Its ARN leaves out the slash that its name begins with."""
+    headers = (("content-type", "application/x-amz-json-1.1"), ("x-amz-target", "AmazonSSM.GetParameters"))
+    body = b'{"Names": ["/prod/db", "plain"]}'
+    call = ask(recogniser, "POST", "ssm.eu-west-1.amazonaws.com", "/", *headers, body=body)
+    base = "arn:aws:ssm:eu-west-1:123456789012:parameter/"
+    assert call.resources == (base + "prod/db", base + "plain")

@@ -135,7 +135,8 @@ def _fill_one(
         return whole
     names = [text for text in texts if _is_name(text)]
     used.update(names)
-    return whole + [base.replace("${" + last + "}", text, 1) for text in names]
+    bare = [text.removeprefix("/") if last.endswith("WithoutLeadingSlash") else text for text in names]
+    return whole + [base.replace("${" + last + "}", text, 1) for text in bare]
 
 
 def _texts(variable: str, values: dict[str, list[str]], context: Context) -> list[str]:
