@@ -25,11 +25,6 @@ from support.strict_aws import Answer, Exchange, StrictAws
 Make = Callable[..., GatewayProcess]
 
 
-def bug(reason: str) -> pytest.MarkDecorator:
-    """Known to be wrong: fails when it is put right, so that the mark goes."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 @pytest.fixture
 def make(tmp_path: Path, issuer: OidcIssuer, strict_aws: StrictAws) -> Make:
     strict_aws.open_sts = True
@@ -46,9 +41,7 @@ OPENS_THE_GATE: list[Any] = [
     ("ssl_insecure", True),
     ("ignore_hosts", [".*"]),
     ("tcp_hosts", [".*"]),
-    pytest.param(
-        "rawtcp", True, marks=bug("it is mitmproxy's default, so it does not count as changed; it is forced off")
-    ),
+    ("rawtcp", True),
     ("scripts", ["x.py"]),
     ("map_local", ["/a/b"]),
     ("map_remote", ["/a/b/c"]),
@@ -100,7 +93,7 @@ def test_an_options_file_that_is_missing(make: Make) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["- a\n- b\n", "42", "\0", pytest.param("listen_port: [", marks=bug("mitmproxy's message has four lines"))],
+    ["- a\n- b\n", "42", "\0", "listen_port: ["],
 )
 def test_an_options_file_that_is_none(make: Make, text: str) -> None:
     gateway = make()
@@ -127,9 +120,7 @@ def test_a_rule_file_that_is_missing_or_broken_is_named_with_its_line(make: Make
         assert gateway.healthy()
 
 
-@pytest.mark.parametrize(
-    "which", [pytest.param("listen_port", marks=bug("mitmproxy's own messages stand around it")), "warden_admin_listen"]
-)
+@pytest.mark.parametrize("which", ["listen_port", "warden_admin_listen"])
 def test_a_port_that_is_taken(make: Make, which: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -314,7 +305,6 @@ def problems(gateway: GatewayProcess) -> tuple[int, dict[str, Any]] | None:
     return (status, told) if told["problems"] else None
 
 
-@bug("standard output is block-buffered where it is no terminal, so the log comes when the process ends")
 def test_an_alarm_is_in_the_log_when_it_happens(make: Make) -> None:
     with make() as gateway:
         gateway.write_rules("policy", "rules: nonsense\n")
@@ -322,7 +312,6 @@ def test_an_alarm_is_in_the_log_when_it_happens(make: Make) -> None:
         eventually(lambda: "policy.yaml" in gateway.text, timeout=3, what="an alarm in the log")
 
 
-@bug("freezing the options raises in a task that nobody asks: they are not frozen, and nothing is announced")
 def test_what_it_prints_of_itself(make: Make) -> None:
     """Where it listens is on the screen; no secret of its own is."""
     with make() as gateway:
