@@ -40,7 +40,14 @@ def token(folder: Path) -> str:
     return jwt.encode(claims, key, "RS256", {"kid": "bench"})
 
 
-def gateway(stack: ExitStack, folder: Path, upstream: int, trusted: Path) -> tuple[subprocess.Popen[bytes], int]:
+def gateway(
+    stack: ExitStack,
+    folder: Path,
+    upstream: int,
+    trusted: Path,
+    program: tuple[str, ...] = (str(BIN / "flowwarden"), "run", "--conf"),
+    more: tuple[str, ...] = (),
+) -> tuple[subprocess.Popen[bytes], int]:
     """`flowwarden run` with the shipped rules, every station on, and the server as its sandbox."""
     port, admin = free_port(), free_port()
     rules = folder / "rules"
@@ -55,7 +62,7 @@ def gateway(stack: ExitStack, folder: Path, upstream: int, trusted: Path) -> tup
         f"warden_sandbox: https://localhost:{upstream}\nssl_verify_upstream_trusted_ca: {trusted}\n"
     )
     process = subprocess.Popen(
-        [str(BIN / "flowwarden"), "run", "--conf", str(folder / "mitm.conf")],
+        [*program, str(folder / "mitm.conf"), *more],
         cwd=folder,
         stdout=subprocess.DEVNULL,
         env={**os.environ, "AWS_CA_BUNDLE": str(trusted)},
@@ -112,6 +119,32 @@ def measure(rounds: int = 3, requests: int = 4000) -> dict[str, Measured]:
         return {name: sorted(runs, key=lambda run: run.cpu)[len(runs) // 2] for name, runs in found.items()}
 
 
+def stations(requests: int = 4000) -> dict[str, float]:
+    """µs a small call that each station takes, all of them on."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="flowwarden-bench-")))
+        server, upstream, trusted = start_server(folder)
+        stack.callback(server.terminate)
+        bearer = token(folder)
+        out = folder / "spent.json"
+        program = (sys.executable, str(Path(__file__).with_name("timed_gateway.py")))
+        gate, port = gateway(stack, folder, upstream, trusted, program, (str(out),))
+        started = _session(port, bearer)
+        credential = base64.b64encode(f"flowwarden:{started['handle']}".encode()).decode()
+        keys = started["credentials"]
+        call = signed_call(keys["AccessKeyId"], keys["SecretAccessKey"], keys.get("SessionToken", ""))
+        ca = folder / "state" / "ca" / "mitmproxy-ca-cert.pem"
+        drive(gate.pid, port, f"{HOST}:443", HOST, credential, ca, call, connections=1, requests=400)
+        gate.send_signal(signal.SIGUSR2)
+        time.sleep(0.2)
+        drive(gate.pid, port, f"{HOST}:443", HOST, credential, ca, call, connections=1, requests=requests)
+        gate.send_signal(signal.SIGUSR1)
+        while not out.exists():
+            time.sleep(0.02)
+        spent = json.loads(out.read_text())
+        return {name: seconds / (requests + 50) * 1e6 for name, (seconds, _calls) in spent.items()}
+
+
 def _session(port: int, bearer: str) -> dict[str, object]:
     import urllib.request
 
@@ -124,6 +157,8 @@ def _session(port: int, bearer: str) -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    for name, spent in stations(int(os.environ.get("REQUESTS", "4000"))).items():
+        print(f"{name:12} {spent:7.1f} µs")
     for name, run in measure(int(os.environ.get("ROUNDS", "3")), int(os.environ.get("REQUESTS", "4000"))).items():
         print(
             f"{name:12} {run.cpu:7.0f} µs CPU  {run.rate:6.0f}/s  p50 {run.p50:.2f} ms  p99 {run.p99:.2f} ms",

@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,9 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, master.stop)
+    _free(opts.listen_host or "", opts.listen_port or 8080)
+    if web:
+        _free(opts.web_host, opts.web_port)
     try:
         listener = api.serve(made.operators, opts.warden_admin_listen)
     except OSError as error:
@@ -231,6 +235,17 @@ async def _serve(
             await asyncio.to_thread(made.notifier.close)
         await asyncio.to_thread(made.indexer.stop)
     return 0
+
+
+def _free(host: str, port: int) -> None:
+    """ConfigError if a port cannot be listened on: mitmproxy would say it in many lines, or with a traceback."""
+    try:
+        socket.create_server((host, port)).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"{host or '*'}:{port} cannot be listened on: {reason}", "Is another gateway running there?"
+        ) from None
 
 
 async def _announce(

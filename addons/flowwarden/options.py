@@ -108,6 +108,7 @@ def declare(opts: options.Options) -> None:
 def load(opts: options.Options, conf: Path | None, sets: Sequence[str]) -> None:
     """Reads mitm.conf and `--set` values; ConfigError for anything that nobody declared or that would open the gate."""
     base = Path.cwd()
+    opts.update(**_OPEN_BY_DEFAULT)
     try:
         if conf is not None:
             if not conf.is_file():
@@ -117,6 +118,9 @@ def load(opts: options.Options, conf: Path | None, sets: Sequence[str]) -> None:
         opts.set(*sets, defer=True)
     except (exceptions.OptionsError, TypeError, KeyError, AttributeError, ValueError) as error:
         raise ConfigError(f"{conf or '--set'}: {' '.join(str(error).split())}") from None
+    for name, closed in _OPEN_BY_DEFAULT.items():
+        if getattr(opts, name) != closed:  # said in so many words: mitmproxy's default does not count as changed
+            raise ConfigError(f"the option {name!r} would open the gate", "Remove it from mitm.conf and from --set")
     unknown = sorted(opts.deferred)
     for name in unknown:
         if name in _CLOSED:

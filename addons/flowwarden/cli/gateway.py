@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import shutil
+import sys
 from pathlib import Path
 
 import click
@@ -24,6 +26,8 @@ def run(conf: Path | None, sets: tuple[str, ...], web: bool, sandbox_host: str |
     """The gateway. Stops on SIGTERM when the calls under way have ended; a second signal stops it at once."""
     from ..build import run as serve
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log that is read while the gateway runs
     if sandbox_host:
         sets = (*sets, f"warden_sandbox_host={sandbox_host}")
     if conf is None:
