@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from flowwarden.errors import StoreError
 from flowwarden.recording import merkle, note
-from flowwarden.recording.canonical import canonical
+from flowwarden.recording.canonical import canonical, parsed
 
 SAFE = 2**53 - 1
 plain = st.recursive(
@@ -136,3 +136,15 @@ def test_parsers_only_raise_their_own_error(text):
             parse(text)
         except StoreError:
             pass
+
+
+@given(st.dictionaries(st.text(), plain, max_size=4))
+def test_canonical_lines_are_read_back(record):
+    """What was written is read, number kinds aside, as the standard library reads it."""
+    assert parsed(canonical(record)) == json.loads(canonical(record))
+
+
+@pytest.mark.parametrize("line", [b"", b" {}", b"{} ", b"{}{}", b"{", b"nul", b"\xff", b'{"a":1,}'])
+def test_other_lines_are_value_errors(line):
+    with pytest.raises(ValueError):
+        parsed(line)

@@ -34,8 +34,9 @@ class Agreement:
             self._db = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, isolation_level=None)
             self._db.execute("BEGIN")  # one view of position and rows, though the gateway goes on writing
             self._until = self._db.execute("SELECT seq FROM position").fetchone()[0]
-            self._cursor = self._db.execute(f"SELECT {', '.join(FLOW_COLUMNS)} FROM flows ORDER BY seq")  # noqa: S608
-            self._next: tuple[Any, ...] | None = self._cursor.fetchone()
+            cursor = self._db.execute(f"SELECT {', '.join(FLOW_COLUMNS)} FROM flows ORDER BY seq")  # noqa: S608
+            self._rows = iter(cursor)
+            self._next: tuple[Any, ...] | None = next(self._rows, None)
         except (sqlite3.Error, TypeError) as error:
             self._unreadable(error)
 
@@ -91,13 +92,13 @@ class Agreement:
         try:
             while self._next is not None and self._next[0] < seq:
                 self._problem("a flow that the log does not know", self._next[0])
-                self._next = self._cursor.fetchone()
+                self._next = next(self._rows, None)
             if self._next is None or self._next[0] != seq:
                 self._problem("the flow is missing from the index", seq)
                 return
             if self._next != row:
                 self._suspects[seq] = (self._next, row)
-            self._next = self._cursor.fetchone()
+            self._next = next(self._rows, None)
         except sqlite3.Error as error:
             self._unreadable(error)
 
@@ -109,7 +110,7 @@ class Agreement:
             try:
                 while self._next is not None:
                     self._problem("a flow that the log does not know", self._next[0])
-                    self._next = self._cursor.fetchone()
+                    self._next = next(self._rows, None)
                 for seq, (got, row) in self._suspects.items():
                     differing = [name for name, a, b in zip(FLOW_COLUMNS, got, row, strict=True) if a != b]
                     self._problem(f"the flow's row differs from the log in {', '.join(differing)}", seq)

@@ -16,6 +16,21 @@ SAFE_INTEGER = 2**53 - 1
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, check_circular=False).encode
 
 
+_scan = json.JSONDecoder().scan_once
+
+
+def parsed(text: bytes) -> Any:
+    """A canonical line as a value; ValueError for anything else. No white space, so less to look for than json.loads."""
+    line = text.decode()
+    try:
+        found, end = _scan(line, 0)
+    except StopIteration:
+        raise ValueError("not JSON") from None
+    if end != len(line):
+        raise ValueError("more than one value in a line")
+    return found
+
+
 def canonical(record: Mapping[str, Any]) -> bytes:
     """The record as one canonical line, without its newline.
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
+from .canonical import parsed
 from .frames import decode
 from .ledger import LOG
-
-_decode = json.JSONDecoder().decode
 
 
 def records(folder: Path, *, offset: int = 0, torn: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -68,7 +66,7 @@ def record_at(folder: Path, seq: int) -> dict[str, Any]:
 
 def _record(line: bytes) -> dict[str, Any] | None:
     try:
-        found = _decode(line.decode())
+        found = parsed(line[:-1])
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and isinstance(found.get("seq"), int) and "type" in found else None

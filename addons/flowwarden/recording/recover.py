@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import StoreError
 from . import note
+from .canonical import parsed
 from .clock import posix
 from .disk import Disk
 from .journal import replay
@@ -106,7 +107,7 @@ def _resume(folder: Path, last: note.Checkpoint | None, found: Found) -> int:
 def _follows(text: bytes, head: Head, found: Found) -> bool:
     """Takes in one record; False if it is not the one that comes next."""
     try:
-        record = json.loads(text)
+        record = parsed(text)
         if record["seq"] != head.seq or record["prev"] != head.prev:
             return False
         head.time = posix(record["time"])

@@ -10,33 +10,38 @@ Row = dict[str, Any]
 Record = Mapping[str, Any]
 
 
+def _text(value: Any) -> str:
+    return value if type(value) is str else "" if value is None else str(value)
+
+
 def flow_row(call: Record, seq: int, time: str) -> Row:
     """A flow as its intent, or the `about` of a refused one, tells of it."""
-    principal = call.get("principal") or {}
-    actions = [str(action) for action in call.get("actions") or ()]
+    get = call.get
+    principal = get("principal") or {}
+    actions = [str(action) for action in get("actions") or ()]
     return {
         "seq": seq,
-        "id": str(call.get("flow", "")),
+        "id": _text(get("flow")),
         "time": time,
         "ended": None,
-        "session": str(call.get("session", "")) or None,
+        "session": _text(get("session")) or None,
         "subject": principal.get("subject", ""),
         "agent": principal.get("agent", ""),
-        "service": str(call.get("service", "")),
-        "operation": str(call.get("operation", "")),
+        "service": _text(get("service")),
+        "operation": _text(get("operation")),
         "action": actions[0] if actions else "",
         "actions": " ".join(actions),
-        "resource": " ".join("?" if arn is None else str(arn) for arn in call.get("resources") or ()),
-        "region": str(call.get("region", "")),
-        "account": str(call.get("account", "")),
-        "method": str(call.get("method", "")),
-        "host": str(call.get("host", "")),
-        "path": str(call.get("path", "")),
-        "decision": str(call.get("decision", "")),
-        "rules": " ".join(str(rule) for rule in call.get("rules") or ()),
-        "approval": str(call.get("approval", "")) or None,
-        "lease": str(call.get("lease", "")),
-        "source_identity": str(call.get("source_identity", "")),
+        "resource": " ".join("?" if arn is None else str(arn) for arn in get("resources") or ()),
+        "region": _text(get("region")),
+        "account": _text(get("account")),
+        "method": _text(get("method")),
+        "host": _text(get("host")),
+        "path": _text(get("path")),
+        "decision": _text(get("decision")),
+        "rules": " ".join(str(rule) for rule in get("rules") or ()),
+        "approval": _text(get("approval")) or None,
+        "lease": _text(get("lease")),
+        "source_identity": _text(get("source_identity")),
         "status": None,
         "outcome": "",
         "code": "",

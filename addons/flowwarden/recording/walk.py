@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from bisect import bisect_right
 from collections import OrderedDict
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreError
 from .agree import Agreement
+from .canonical import parsed
 from .clock import posix
 from .journal import FILE as JOURNAL
 from .ledger import GENESIS, LOG
@@ -26,7 +26,6 @@ from .rotate import rotated
 if TYPE_CHECKING:
     from .verify import Report, Severity
 
-_decode = json.JSONDecoder().decode
 _STEP = 8 << 20  # bytes between two signs of progress
 _MOST_LINKS = 20  # broken links that are listed one by one
 _OPEN = 64
@@ -99,7 +98,8 @@ class _Walker:
                         self.seen.times[tree.size] = self.seen.last_time
                     offset += len(line)
                     self.report.bytes += len(line)
-                    self._tell()
+                    if self.progress:
+                        self._tell()
         except FileNotFoundError:
             raise StoreError(f"there is no recording in {self.folder}") from None
         except OSError as error:
@@ -111,7 +111,7 @@ class _Walker:
     def _record(self, text: bytes, line: bytes, size: int, prev: str, offset: int) -> dict[str, Any] | None:
         """One line as a record, its place and its link checked."""
         try:
-            record = _decode(text.decode())
+            record = parsed(text)
             seq, link = record["seq"], record["prev"]
             record["type"], record["time"]
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -137,8 +137,11 @@ class _Walker:
         """What a record means for the rest."""
         kind = record["type"]
         try:
-            self._clock(record, seq)
+            if record["time"] != self._time:  # a batch has one time
+                self._clock(record, seq)
             self.index.take(record)
+            if kind == "intent":
+                return
             if kind == "outcome":
                 self._outcome(record, seq)
             elif kind == "start":
@@ -155,10 +158,7 @@ class _Walker:
             self.report.add("invalid", f"a record of type {kind} that cannot be read: {error!r}", LOG, seq, offset)
 
     def _clock(self, record: dict[str, Any], seq: int) -> None:
-        text = record["time"]
-        if text == self._time:  # a batch has one time
-            return
-        self._time = text
+        text = self._time = record["time"]
         now = posix(text)
         if not self.seen.first_time:
             self.seen.first_time = now
