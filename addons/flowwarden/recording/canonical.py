@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from json.scanner import make_scanner
 from typing import Any
 
 import rfc8785
@@ -16,7 +17,7 @@ SAFE_INTEGER = 2**53 - 1
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, check_circular=False).encode
 
 
-_scan = json.JSONDecoder().scan_once
+_scan = make_scanner(json.JSONDecoder())
 
 
 def parsed(text: bytes) -> Any:
