@@ -287,7 +287,9 @@ async def test_leaving_while_the_connection_upstream_is_opened(version):
             await asyncio.wait_for(access.of(flows[0]).gone.wait(), PATIENCE)
             release.set()
             assert len(await proxy.recording.until()) == 1
-        assert proxy.upstream.bytes == b""
+        async with proxy.client(version) as client:
+            assert (await client.ask("GET", "/next")).body == b"hello"
+        assert [got.target for got in proxy.upstream.requests] == ["/next"]
 
 
 @VERSIONS

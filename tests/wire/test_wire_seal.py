@@ -144,3 +144,38 @@ async def test_a_refusal_spoken_while_dialling_counts(version):
 
     async with running(change=after("intend", At("meddler", server_connect=fail))) as proxy:
         await refused(proxy, version, 502, "the gateway cannot reach")
+
+
+@VERSIONS
+@pytest.mark.parametrize("content", [b"amended", b"", b"bo"], ids=repr)
+async def test_a_signed_copy_whose_body_does_not_fit_does_not_leave(version, content):
+    """More bytes than announced would be another request, fewer would leave upstream waiting."""
+    async with running() as proxy:
+        real = proxy.guard.signer.sign
+
+        def sign(flow: http.HTTPFlow) -> http.Request:
+            signed = real(flow)
+            signed.data.content = content
+            return signed
+
+        proxy.guard.signer.sign = sign
+        await refused(proxy, version, 502, "does not have the body that it announces")
+
+
+@VERSIONS
+async def test_a_signed_copy_may_carry_another_body(version):
+    """The gateway may ask for more than the agent did; the flow keeps the agent's own words."""
+    async with running() as proxy:
+        real = proxy.guard.signer.sign
+
+        def sign(flow: http.HTTPFlow) -> http.Request:
+            signed = real(flow)
+            signed.content = b"amended"
+            return signed
+
+        proxy.guard.signer.sign = sign
+        kept = []
+        proxy.recording.on_flow = lambda flow: kept.append(flow.request.raw_content)
+        async with proxy.client(version) as client:
+            assert (await client.ask("PUT", "/a", b"body")).status == 200
+        assert proxy.upstream.requests[0].body == b"amended" and kept == [b"body"]

@@ -234,15 +234,19 @@ class WireStream(HttpStream):
 
     def framed(self, signed: http.Request, *, h2: bool) -> http.Request:
         """An HTTP/2 request may come without a length; on HTTP/1 its body would be taken for the next request."""
-        content = self.flow.request.raw_content
+        content = signed.raw_content or b""
         streams = self.client_state != self.state_done
-        if h2 or not signed.is_http2 or "content-length" in signed.headers or not (streams or content):
-            return signed
-        signed = copied(signed)
-        if streams:
-            signed.headers["transfer-encoding"] = "chunked"
-        else:
-            signed.headers["content-length"] = str(len(content or b""))
+        if not h2 and signed.is_http2 and "content-length" not in signed.headers and (streams or content):
+            signed = copied(signed)
+            if streams:
+                signed.headers["transfer-encoding"] = "chunked"
+            else:
+                signed.headers["content-length"] = str(len(content))
+        if not streams:
+            announced = signed.headers.get("content-length", str(len(content)))
+            if announced != str(len(content)) or bool(content) != bool(self.flow.request.raw_content):
+                why = "the signed copy does not have the body that it announces"
+                raise Refusal(why, status=502, code="GatewayRefused", station="seal")
         return signed
 
     def state_stream_request_body(self, event: events.Event) -> Commands:
