@@ -7,8 +7,7 @@ outside ASCII; everything else takes the slower rfc8785 package. Both give the s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from json.scanner import make_scanner
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import rfc8785
@@ -17,7 +16,7 @@ SAFE_INTEGER = 2**53 - 1
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, check_circular=False).encode
 
 
-_scan = make_scanner(json.JSONDecoder())
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 def parsed(text: bytes) -> Any:
