@@ -6,6 +6,7 @@ for "could not run", so that every text is searched with a canary behind it: no 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -18,7 +19,8 @@ from .model import Mask, Span, refuse
 
 CANARY = b"\n\x00flowwarden-canary\x00\n"
 _CANARY_PATTERN = rb"\x00flowwarden-canary\x00"
-_SET_MEMORY = 512 << 20
+_SET_MEMORY = 64 << 20  # bytes of each set's automaton at most
+_PREFIXED = re.compile(rb"\\b[A-Za-z0-9]{2,}|-----|https")
 _FINDER_MEMORY = 64 << 20
 _HARDEST = 1.5  # seconds that all `regex` searches of one text may take
 
@@ -49,31 +51,58 @@ def locate(compiled: Any, text: bytes, start: int = 0) -> Iterator[list[tuple[in
 
 
 class Searcher:
-    """A compiled re2 Set that fails closed. `add` before `compile`; `find` gives the indexes that occur."""
+    """Compiled re2 Sets that fail closed. `add` before `compile`; `find` gives the indexes that occur.
+
+    Patterns are spread over lanes, each a Set of its own: the states of one automaton multiply where patterns of different
+    kinds meet in one text, those of several only add up.
+    """
 
     def __init__(self) -> None:
-        self._set = re2.Set.SearchSet(options(_SET_MEMORY, False))
+        self._lanes: dict[int, tuple[Any, list[int]]] = {}
+        self._ready: list[tuple[Any, int, list[int]]] = []
         self._size = 0
-        self._canary = -1
 
-    def add(self, pattern: bytes) -> int:
+    def add(self, pattern: bytes, lane: int = 0) -> int:
+        if lane not in self._lanes:
+            self._lanes[lane] = (re2.Set.SearchSet(options(_SET_MEMORY, False)), [])
+        found, indexes = self._lanes[lane]
+        found.Add(pattern)
+        indexes.append(self._size)
         self._size += 1
-        return int(self._set.Add(pattern))
+        return self._size - 1
 
     def compile(self) -> None:
-        """Compiles the set and lets the canary sing: found where it is, not found where it is not."""
-        self._canary = self.add(_CANARY_PATTERN)
-        self._set.Compile()
-        sung = all(self._canary in (self._set.Match(text + CANARY) or ()) for text in (b"", b"caf\xe9 ", b"0" * 70_000))
-        if not sung or self._canary in (self._set.Match(b"flowwarden-canary") or ()):
-            raise refuse("MaskEngine", "the pattern set does not find its canary")
+        """Compiles the sets and lets the canary sing in each: found where it is, not found where it is not."""
+        for found, indexes in self._lanes.values():
+            canary = int(found.Add(_CANARY_PATTERN))
+            found.Compile()
+            sung = all(canary in (found.Match(text + CANARY) or ()) for text in (b"", b"caf\xe9 ", b"0" * 70_000))
+            if not sung or canary in (found.Match(b"flowwarden-canary") or ()):
+                raise refuse("MaskEngine", "the pattern set does not find its canary")
+            self._ready.append((found, canary, indexes))
 
     def find(self, text: bytes) -> list[int]:
-        """Indexes of the patterns that occur; Refusal if the set could not run."""
-        found = self._set.Match(text + CANARY)
-        if found is None or self._canary not in found:
-            raise refuse("MaskEngine", "the pattern set could not search this answer")
-        return found if len(found) > 1 else []
+        """Indexes of the patterns that occur; Refusal if a set could not run."""
+        probe = text + CANARY
+        out: list[int] = []
+        for lane, canary, indexes in self._ready:
+            found = lane.Match(probe)
+            if found is None or canary not in found:
+                raise refuse("MaskEngine", "the pattern set could not search this answer")
+            if len(found) > 1:
+                out += [indexes[index] for index in found if index != canary]
+        return out
+
+
+def _lane(mask: Mask) -> tuple[bytes, int]:
+    """What the first pass looks for, for a mask, and in which lane."""
+    if mask.engine == "regex":
+        return b"(?i)" + _any_of(mask.keywords), 2
+    if _PREFIXED.match(mask.pattern):
+        return mask.pattern, 0
+    if mask.pattern.startswith(b"(?i)"):
+        return mask.pattern, 1
+    return (b"(?i)" + _any_of(mask.keywords), 2) if mask.keywords else (mask.pattern, 3)
 
 
 class Finder:
@@ -150,12 +179,9 @@ class Patterns:
         self._finders: dict[int, Finder] = {}
         self._by_index: dict[int, Mask] = {}
         for mask in masks:
-            if mask.engine == "re2":
-                self._by_index[self._searcher.add(mask.pattern)] = mask
-            else:
-                self._by_index[self._searcher.add(_any_of(mask.keywords))] = mask
-        self.triggers = [self._searcher.add(trigger) for trigger in triggers]
-        self.alarms = frozenset(self._by_index) | {self._searcher.add(alarm) for alarm in alarms if alarm}
+            self._by_index[self._searcher.add(*_lane(mask))] = mask
+        self.triggers = [self._searcher.add(trigger, 4) for trigger in triggers]
+        self.alarms = frozenset(self._by_index) | {self._searcher.add(alarm, 5) for alarm in alarms if alarm}
         self._searcher.compile()
         self.longest = max((mask.limit for mask in masks), default=0)
 
