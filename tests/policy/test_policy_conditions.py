@@ -213,3 +213,17 @@ def test_a_time_without_a_zone_is_not_known() -> None:
     naive = datetime(2026, 11, 20, 12)  # noqa: DTZ001
     matched = [each.rule.id for each in found.explain(None, call("s3:X"), request(), naive) if each.matched]
     assert matched == ["d"]
+
+
+def test_a_secret_named_without_its_suffix_may_be_the_one_that_a_rule_names():
+    """Secrets Manager adds six characters to a name: a deny of the full ARN holds for the bare name, an allow does not."""
+    from flowwarden.policy.conditions import Resources
+    from flowwarden.policy.facts import Facts
+    from flowwarden.policy.globs import Globs
+    from flowwarden.types import Call, Request
+
+    start = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:prod"
+    facts = Facts(None, Call(aws=True, resources=(f"{start}-??????",)), Request("POST", "https", "h", 443, "/"), None)
+    assert list(Resources(Globs([f"{start}-AbCdEf"])).hits(facts)) == [None]
+    assert list(Resources(Globs([f"{start}-*"])).hits(facts)) == [True]
+    assert list(Resources(Globs([f"{start}uction-AbCdEf"])).hits(facts)) == [False]

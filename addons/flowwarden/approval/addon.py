@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,11 @@ from ..access import Access
 from ..errors import Refusal
 from ..judge import Judge
 from ..types import Approval, Call, Decision, Request
+from . import irreversible
 from .digest import digest
 
 if TYPE_CHECKING:
+    from ..masking.masker import Masker
     from ..services import Services
 
 
@@ -60,21 +63,21 @@ class Approve(Judge):
             owner.approval_id = standing.id
             return
         summary = summarise(owner, call, request, decision, self.services)
-        asked = approvals.ask(bound, session.id, session.principal, summary, terms)
+        asked = await approvals.aside(approvals.ask, bound, session.id, session.principal, summary, terms)
         owner.approval_id = asked.id
         flow.comment, flow.marked = f"waiting for approval {asked.id}", ":hourglass:"
         answered = await approvals.wait(asked.id, terms.hold, owner.gone)
         if owner.gone is not None and owner.gone.is_set():
-            approvals.withdraw(asked.id)
+            await approvals.aside(approvals.withdraw, asked.id)
             raise self._refusal("the client left while the call was held", "RequestWithdrawn", owner)
-        self._use(answered, owner, decision)
+        await self._use(answered, owner, decision)
 
-    def _use(self, answered: Approval, owner: Access, decision: Decision) -> None:
+    async def _use(self, answered: Approval, owner: Access, decision: Decision) -> None:
         """Uses the grant once. Session and rules are looked at again: time has passed."""
         approvals, session = self.services.approvals, owner.session
         assert session is not None and decision.terms is not None
         if answered.state == "open":
-            if decision.terms.on_timeout == "allow" and approvals.allow_on_timeout(answered.id):
+            if decision.terms.on_timeout == "allow" and await approvals.aside(approvals.allow_on_timeout, answered.id):
                 self.services.note(
                     "alarm", {"kind": "on_timeout", "message": f"approval {answered.id}: nobody answered, allowed"}
                 )
@@ -91,7 +94,7 @@ class Approve(Judge):
         self.services.sessions.check(session)
         if self.services.rules.current.digest != decision.digest:
             raise self._refusal("the rules changed while the call was held; repeat it", "AccessDenied", owner)
-        if answered.terms.scope == "request" and not approvals.consume(answered.id):
+        if answered.terms.scope == "request" and not await approvals.aside(approvals.consume, answered.id):
             raise self._refusal(f"approval {answered.id} was used already", "AccessDenied", owner)
 
     def _refusal(self, why: str, code: str, owner: Access) -> Refusal:
@@ -107,6 +110,8 @@ def summarise(owner: Access, call: Call, request: Request, decision: Decision, s
         "operation": str(call.operation),
         "actions": [action.name for action in call.actions],
         "resources": list(call.resources),
+        "params": _params(call, masked.counts, masker),
+        "irreversible": irreversible.note(call),
         "region": call.region,
         "account": call.account,
         "host": request.host,
@@ -117,6 +122,13 @@ def summarise(owner: Access, call: Call, request: Request, decision: Decision, s
         "rules_digest": decision.digest,
         "reason": decision.reason,
     }
+
+
+def _params(call: Call, masks: Counter[str], masker: Masker) -> dict[str, str]:
+    """The parameters one a line, each masked as a text; none where the body holds what fields hide."""
+    if call.params is None or masks:
+        return {}
+    return {name: masker.mask_text(repr(value))[:2000] for name, value in call.params.items()}
 
 
 def _clock(moment: float) -> str:

@@ -87,6 +87,9 @@ class Actions:
         return [self.hit(action) for action in facts.call.actions] or UNKNOWN
 
 
+_ADDED = "-??????"  # https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_iam-permissions.html
+
+
 @dataclass(frozen=True)
 class Resources:
     """`resources`: globs over ARNs; `*` for actions without a resource type."""
@@ -95,7 +98,16 @@ class Resources:
     key: str = "resources"
 
     def hits(self, facts: Facts) -> Iterable[Hit]:
-        return [None if arn is None else self.resources(arn) for arn in facts.call.resources] or UNKNOWN
+        return [None if arn is None else self._hit(arn) for arn in facts.call.resources] or UNKNOWN
+
+    def _hit(self, arn: str) -> Hit:
+        """A secret that was named without the six characters that Secrets Manager adds may be the one that a rule names."""
+        if self.resources(arn):
+            return True
+        known = arn.removesuffix(_ADDED)
+        if known != arn and any(text.startswith(f"{known}-") for text in self.resources.texts):
+            return None
+        return False
 
 
 @dataclass(frozen=True)
