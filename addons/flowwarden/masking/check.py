@@ -69,9 +69,10 @@ def _doubts(mask: Mask) -> Iterator[str]:
         and not mask.check
     ):
         yield f"{mask.id}: a short pattern without keywords or check will hide what is no secret"
-    lowered = [word.decode("utf-8", "replace").lower() for word in mask.keywords]
+    words = [word.decode("utf-8", "replace") for word in mask.keywords]
+    folded = mask.pattern.startswith(b"(?i)") or mask.engine == "regex"
     for hit in mask.hits:
-        if lowered and not any(word in hit.lower() for word in lowered):
+        if words and not any(word in hit or (folded and word.lower() in hit.lower()) for word in words):
             yield f"{mask.id}: the example {hit[:40]!r} has none of the keywords"
     if mask.groups is not None and not mask.groups:
         yield f"{mask.id}: holds for nobody (`groups: []`)"
