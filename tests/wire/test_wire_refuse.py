@@ -28,7 +28,9 @@ def resident() -> int:
 @VERSIONS
 async def test_answered_before_the_body_comes(version):
     """The answer to a denied 64 MiB put is whole before the first byte of its body was sent."""
-    async with running(change=after("recognise", At("decider", requestheaders=denying))) as proxy:
+    gone = asyncio.Event()
+    station = At("decider", requestheaders=denying, client_disconnected=lambda _client: gone.set())
+    async with running(change=after("recognise", station)) as proxy:
         async with proxy.client(version) as client:
             answer = client.start("PUT", "/denied", length=64 * MIB)
             await client.over(answer)
@@ -36,6 +38,7 @@ async def test_answered_before_the_body_comes(version):
             assert answer.headers["x-flowwarden-rule"] == "no-a"
             assert proxy.upstream.bytes == b""
             assert await proxy.recording.until() == ["403 not today"]
+        await asyncio.wait_for(gone.wait(), 10)
         assert proxy.recording.outcomes == ["403 not today"], "leaving afterwards is not another outcome"
 
 

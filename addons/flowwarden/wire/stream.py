@@ -179,8 +179,10 @@ class WireStream(HttpStream):
             headers.pop("expect")  # answered when the call is allowed, not before
             self._expects = True
         yield from super().state_wait_for_request_headers(event)
-        if self.client_state in (self.state_discard_request_body, self.state_errored):
-            self.server_state = self.client_state  # mitmproxy would wait for an answer that has been given
+        if self.client_state == self.state_discard_request_body:
+            self.server_state = self.state_done  # mitmproxy would wait for an answer that has been given
+        elif self.client_state == self.state_errored:
+            self.server_state = self.state_errored
         elif self.client_state == self.state_consume_request_body and not event.end_stream and not self.flow.response:
             if (expected_http_body_size(self.flow.request) or 0) > self.gate.body_limit:
                 raise self.too_large()
