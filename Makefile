@@ -3,11 +3,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test lint bench bench-masks soak lock clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-setup: .venv/.installed
+setup: .venv/.installed  ## .venv from requirements.lock
 	@:
 .venv/.installed: requirements.lock pyproject.toml tools/setup.sh
 	@bash tools/setup.sh
@@ -23,6 +23,12 @@ lint: setup      ## ruff and mypy --strict
 
 bench: setup     ## the gateway beside a bare mitmdump, in one run
 	@$(PY) bench/bench.py
+
+bench-masks: setup  ## precision and recall of the shipped masks over a generated corpus
+	@$(PY) bench/masks.py
+
+soak: setup      ## every test in its long form: fuzzing, crash loops
+	@FLOWWARDEN_SOAK=1 $(PY) -m pytest --timeout 7200
 
 lock: setup      ## requirements.lock again from pyproject.toml
 	@.venv/bin/python -m pip install -q uv && .venv/bin/python -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header -q -o requirements.lock

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import datetime
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
+
 from load import HOST, Measured, drive, free_port, signed_call, start_server, wait_for_port
 
 BIN = Path(sys.executable).parent
@@ -160,7 +160,4 @@ if __name__ == "__main__":
     for name, spent in stations(int(os.environ.get("REQUESTS", "4000"))).items():
         print(f"{name:12} {spent:7.1f} µs")
     for name, run in measure(int(os.environ.get("ROUNDS", "3")), int(os.environ.get("REQUESTS", "4000"))).items():
-        print(
-            f"{name:12} {run.cpu:7.0f} µs CPU  {run.rate:6.0f}/s  p50 {run.p50:.2f} ms  p99 {run.p99:.2f} ms",
-            datetime.date.today(),
-        )
+        print(f"{name:12} {run.cpu:7.0f} µs CPU  {run.rate:6.0f}/s  p50 {run.p50:.2f} ms  p99 {run.p99:.2f} ms")
