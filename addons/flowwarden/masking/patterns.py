@@ -102,7 +102,7 @@ def _lane(mask: Mask) -> tuple[bytes, int]:
         return mask.pattern, 0
     if mask.pattern.startswith(b"(?i)"):
         return mask.pattern, 1
-    return (_any_of(mask.keywords), 2) if mask.keywords else (mask.pattern, 3)
+    return (_any_of(mask.keywords), 2) if mask.keywords else (mask.pattern, 1)
 
 
 class Finder:
