@@ -244,6 +244,7 @@ def test_errors_pass():
         json.dumps(sso()).replace(SECRET[:2], "".join(f"\\u{ord(c):04x}" for c in SECRET[:2])).encode(),
         b"[" * 100_000,
     ],
+    ids=lambda _body: "body",  # the bodies hold what is generated anew at each run
 )
 def test_what_cannot_be_read_is_refused(body):
     """Anything unreadable, incomplete, ambiguous or spelled so that it cannot be replaced: 502, and no credentials."""
