@@ -73,6 +73,17 @@ def _stopping(crash: BaseException) -> bool:
     return isinstance(crash, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
+def _unfit(flow: http.HTTPFlow, streams: bool) -> Refusal | None:
+    """Why an answer cannot go to the agent as it is, though no station has said so."""
+    if not proof.is_masked(flow):
+        why = "the answer was not let out by swap and mask"
+        return Refusal(why, status=502, code="GatewayRefused", station="seal")
+    if not streams and wire.misframed(flow):
+        why = "the answer does not have the length that it announces"
+        return Refusal(why, status=502, code="BadGateway", station="mask")
+    return None
+
+
 class Guard:
     """The chain as one mitmproxy addon, and the wire's Gate."""
 
@@ -259,6 +270,10 @@ class Guard:
         for station, hook in self.table["response"]:
             own = flow.response is proof.of(flow).own_answer
             streams = not own and flow.response is not None and callable(flow.response.stream)
+            if station.name == "record" and not own and owner.refusal is None and (unfit := _unfit(flow, streams)):
+                owner.refusal = unfit  # said before it is recorded, so that the record is what the agent sees
+                if not streams:
+                    own = self.answer(flow, unfit) is flow.response
             if owner.refusal is not None and streams:
                 break  # the wire cuts it, and `error` records that
             if station.name != "record" and (own or owner.refusal is not None):

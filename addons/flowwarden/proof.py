@@ -116,10 +116,13 @@ def may_release(flow: http.HTTPFlow) -> bool:
     proof = of(flow)
     if proof.own_answer is response:
         return True
-    now = _answer(response)
+    return is_masked(flow) and proof.answers.get("record") == _answer(response)
+
+
+def is_masked(flow: http.HTTPFlow) -> bool:
+    """Whether swap and mask let out the answer that is on the flow now."""
+    if flow.response is None:
+        return False
+    proof, now = of(flow), _answer(flow.response)
     swapped = proof.answers.get("swap")
-    return (
-        swapped is not None
-        and swapped[0] is response
-        and proof.answers.get("mask") == now == proof.answers.get("record")
-    )
+    return swapped is not None and swapped[0] is flow.response and proof.answers.get("mask") == now

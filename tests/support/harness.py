@@ -122,12 +122,14 @@ class Recording(Answering):
     def __init__(self) -> None:
         super().__init__("record")
         self.outcomes: list[str] = []
+        self.flows: list[str] = []  # whose outcomes they are
         self.ended = asyncio.Condition()
         self.release: asyncio.Event | None = None
         self.held = asyncio.Event()  # set while `release` is waited for
         self.on_flow: Callable[[http.HTTPFlow], object] = lambda flow: None
 
-    async def _note(self, outcome: str) -> None:
+    async def _note(self, flow: http.HTTPFlow, outcome: str) -> None:
+        self.flows.append(flow.id)
         async with self.ended:
             self.outcomes.append(outcome)
             self.ended.notify_all()
@@ -145,11 +147,11 @@ class Recording(Answering):
         why = access.of(flow).refusal
         assert flow.response is not None
         proof.let_out(flow, self.name)
-        await self._note(f"{flow.response.status_code} {why.message if why else 'ok'}")
+        await self._note(flow, f"{flow.response.status_code} {why.message if why else 'ok'}")
 
     async def error(self, flow: http.HTTPFlow) -> None:
         self.on_flow(flow)
-        await self._note(f"error {flow.error.msg if flow.error else ''}")
+        await self._note(flow, f"error {flow.error.msg if flow.error else ''}")
 
 
 @dataclass
@@ -280,8 +282,9 @@ async def running(
         )
     finally:
         master.shutdown()
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, PATIENCE)
         server.close()
+    assert len(set(recording.flows)) == len(recording.flows), f"a call has two outcomes: {recording.outcomes}"
 
 
 __all__ = [

@@ -7,6 +7,7 @@ import re
 from typing import Any, Protocol
 
 from mitmproxy import http
+from mitmproxy.net.http.http1 import expected_http_body_size
 from mitmproxy.proxy import context as proxy_context
 from mitmproxy.proxy import layer
 
@@ -60,6 +61,13 @@ class Gate(Protocol):
 
     def left(self, flow: http.HTTPFlow) -> None:
         """The client left before its answer was complete."""
+
+
+def misframed(flow: http.HTTPFlow) -> bool:
+    """Whether a whole answer has another length than it announces: the agent would lose step with the connection."""
+    assert flow.response is not None
+    length = expected_http_body_size(flow.request, flow.response)
+    return length is not None and length not in (-1, len(flow.response.raw_content or b""))
 
 
 def without_bytes(text: str) -> str:

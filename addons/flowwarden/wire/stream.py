@@ -38,7 +38,7 @@ from mitmproxy.proxy.layers.http import (
 from mitmproxy.websocket import WebSocketData
 
 from ..errors import Refusal
-from .gate import Commands, Gate, copied, without_bytes
+from .gate import Commands, Gate, copied, misframed, without_bytes
 from .websocket import WireWebsocket
 
 log = logging.getLogger("flowwarden")
@@ -455,12 +455,10 @@ class WireStream(HttpStream):
         if not self.gate.may_release(self.flow):
             why = "the answer was not let out by swap, mask and record"
             return self.gate.verdict(self.flow) or Refusal(why, status=502, code="GatewayRefused", station="seal")
-        response = self.flow.response
-        if not streamed and response is not None:
-            length = expected_http_body_size(self.flow.request, response)
-            if length is not None and length not in (-1, len(response.raw_content or b"")):
-                why = "the answer does not have the length that it announces"
-                return Refusal(why, status=502, code="BadGateway", station="wire")
+        if not streamed and misframed(self.flow):
+            return Refusal(
+                "the answer does not have the length that it announces", status=502, code="BadGateway", station="wire"
+            )
         return None
 
     def done_early(self) -> Commands:
