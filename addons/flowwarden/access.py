@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .credentials.vault import Lease
     from .errors import Refusal
+    from .masking.ranges import Part
     from .proof import Proof
     from .recording.passed import Passed
     from .signing.authentication import Authentication
@@ -49,6 +50,7 @@ class Access:
     phantom: Phantom | None = None  # the keys it signed with
     issued: bool = False  # a presigned URL that AWS put into an answer of this session
     amended: bytes | None = field(default=None, repr=False)  # the body as it leaves, where the gateway asks for more
+    part: Part | None = None  # of an S3 object that the agent asked for, where the gateway asks for more
     body_sha256: str = ""  # of the request's bytes on the wire, once they are known
     call: Call | None = None
     decision: Decision | None = None

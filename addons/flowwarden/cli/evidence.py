@@ -11,6 +11,7 @@ import click
 from rich.progress import Progress
 
 from ..errors import StoreError
+from ..recording.anchor import fetcher, from_option
 from ..recording.index import rebuild as rebuild_index
 from ..recording.verify import verify as check
 from .common import console, json_option, print_json, recordings_option, table
@@ -22,14 +23,21 @@ from .common import console, json_option, print_json, recordings_option, table
 )
 @click.option("--key", "public_key", metavar="KEY", help="The evidence log's public key, if not the one in the log.")
 @click.option("--require-anchor", is_flag=True, help="Exit 3 unless something outside vouches for the log.")
+@click.option("--anchor", metavar="WHERE", help="Fetch anchored checkpoints from here, as warden_anchor says it.")
 @recordings_option
 @json_option
 def verify(
-    checkpoint: Path | None, public_key: str | None, require_anchor: bool, recordings: Path, as_json: bool
+    checkpoint: Path | None,
+    public_key: str | None,
+    require_anchor: bool,
+    anchor: str | None,
+    recordings: Path,
+    as_json: bool,
 ) -> None:
     """Checks log, frames, bodies and index. Exit 0 valid, 1 invalid (says where), 3 unproven."""
     if not recordings.is_dir():
         raise StoreError(f"there is no folder {recordings}", "Give --recordings")
+    outside = from_option(anchor or "")
     with Progress(
         console=console(stderr=True), transient=True, disable=as_json or not console(stderr=True).is_terminal
     ) as bar:
@@ -39,6 +47,7 @@ def verify(
             checkpoint=checkpoint,
             public_key=public_key,
             require_anchor=require_anchor,
+            fetch=fetcher([outside]) if outside else None,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if as_json:

@@ -10,7 +10,7 @@ import click
 
 from ..errors import FlowwardenError, StoreError
 from ..recording.index import FILE, Index, rebuild
-from ..recording.read import frame_state, full_bodies, outcomes
+from ..recording.read import frame_state, full_bodies, record_at
 from ..yamlfile import seconds
 from .common import console, json_option, print_json, recordings_option, show, table
 
@@ -106,13 +106,12 @@ def _text(value: Any) -> str:
 
 def load(recordings: Path, row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Intent, outcome and frame of a flow in the index."""
-    for call, end in outcomes(recordings, row.get("session") or None):
-        if end.get("flow") == row["id"]:
-            state: dict[str, Any] = {}
-            if end.get("frame"):
-                state = full_bodies(recordings, frame_state(recordings, end["frame"]), end)
-            return call, end, state
-    return {}, {}, {}
+    call = record_at(recordings, row["seq"])
+    end = record_at(recordings, row["outcome_seq"]) if row.get("outcome_seq") is not None else {}
+    state: dict[str, Any] = {}
+    if end.get("frame"):
+        state = full_bodies(recordings, frame_state(recordings, end["frame"]), end)
+    return call, end, state
 
 
 def open_index(recordings: Path) -> Index:

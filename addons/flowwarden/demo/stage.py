@@ -150,4 +150,6 @@ def _write_rules(folder: Path, shipped: Path, issuers: list[Issuer]) -> None:
     )
     (rules / "policy.yaml").write_text(held)
     masks = (rules / "masks.yaml").read_text()
-    (rules / "masks.yaml").write_text(re.sub(r"(- id: card-number\n(?:    .*\n)*?    groups:) \[\]", r"\1 [developers]", masks))
+    (rules / "masks.yaml").write_text(
+        re.sub(r"(- id: card-number\n(?:    .*\n)*?    groups:) \[\]", r"\1 [developers]", masks)
+    )

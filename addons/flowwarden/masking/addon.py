@@ -15,8 +15,8 @@ from ..errors import Refusal
 from ..guard import Station, stream_response
 from ..judge import Judge
 from ..recording.passed import Passed
-from ..types import Call
-from . import columns, writeback
+from ..types import Call, Operation
+from . import columns, ranges, writeback
 from .masker import Masker
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ Stream = Callable[[bytes], bytes]
 OFF_LOOP = 128 * 1024  # bytes from which a body is masked in a thread: other calls go on meanwhile
 STREAM_FROM = 1 << 20  # bytes from which an answer that can be masked in pieces streams
 _NOTHING = Call(aws=False)
+_GET_OBJECT = Operation("s3", "GetObject")
+_UNINSPECTED = "not inspected"
 
 
 class KeepMasks(Judge):
@@ -47,6 +49,8 @@ class KeepMasks(Judge):
         if session is not None and self.services.masked_objects.would_overwrite(session.id, call):
             why = "this session has seen the object masked only: putting it would destroy what the masks hide"
             raise Refusal(why, status=400, code="MaskedDataInRequest", station=self.name)
+        if call.operation == _GET_OBJECT and (wanted := request.header("range")):
+            owner.part = ranges.asked(wanted)
         if request.body and any(mask.columns for mask in self.services.masker(owner.principal).masks):
             owner.amended = columns.with_metadata(call, request.body)
 
@@ -72,13 +76,26 @@ class Mask(Station):
         masker = self._masker(owner)
         if (length is not None and length < STREAM_FROM) or not masker.may_stream(call, response.headers.fields):
             return
-        stream = masker.stream(call, response.status_code, response.headers.fields, session_key=self._key(owner))
+        stream = masker.stream(
+            call,
+            response.status_code,
+            response.headers.fields,
+            keep=phantoms.is_phantom_text,
+            session_key=self._key(owner),
+        )
         if stream is None:
             return
-        response.headers = http.Headers(stream.headers)
+        cut = self._cut(owner, response)
+        response.headers = http.Headers(stream.headers if cut is None else cut.headers(stream.headers))
         owner.masks = stream.counts
-        run = self._recorded(owner, lambda data: stream.feed(data) if data else stream.finish())
-        stream_response(flow, self.name, run)
+
+        def masked(data: bytes) -> bytes:
+            made = stream.feed(data) if data else stream.finish()
+            if not stream.inspected:
+                _opaque(owner)
+            return made if cut is None else cut.feed(made)
+
+        stream_response(flow, self.name, self._recorded(owner, masked))
 
     async def response(self, flow: http.HTTPFlow) -> None:
         owner = access.of(flow)
@@ -106,7 +123,11 @@ class Mask(Station):
             )
         if masked.headers is not response.headers.fields and not head:
             response.headers = http.Headers(masked.headers)
+        if not masked.inspected:
+            _opaque(owner)
         content = masked.body
+        if (cut := self._cut(owner, response)) is not None:
+            response.headers, content = http.Headers(cut.headers(response.headers.fields)), cut.feed(content)
         if owner.amended is not None and response.status_code == 200:
             content = columns.without_metadata(content)
             response.headers["content-length"] = str(len(content))
@@ -114,6 +135,13 @@ class Mask(Station):
         owner.raw_answer = None
         owner.masks = masked.counts
         owner.notes.extend(masked.notes)
+
+    @staticmethod
+    def _cut(owner: Access, response: http.Response) -> ranges.Cut | None:
+        """What brings the answer to a widened range request down to the part that the agent asked for."""
+        if owner.part is None or response.status_code != 206:
+            return None
+        return ranges.Cut(owner.part, response.headers.get("content-range", ""))
 
     def _masker(self, owner: Access) -> Masker:
         return self.services.masker(owner.principal)
@@ -134,6 +162,15 @@ class Mask(Station):
             return made
 
         return stream
+
+
+def _opaque(owner: Access) -> None:
+    """Notes that nobody has looked inside; refuses where the rule that let the call pass wants that."""
+    if _UNINSPECTED not in owner.notes:
+        owner.notes.append(_UNINSPECTED)
+    if owner.decision is not None and owner.decision.opaque == "deny":
+        why = "the answer cannot be searched for secrets, and the rule denies what cannot (opaque: deny)"
+        raise Refusal(why, status=502, code="OpaqueAnswer", station="mask")
 
 
 def _length(response: http.Response) -> int | None:

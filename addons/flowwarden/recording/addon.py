@@ -105,6 +105,8 @@ class Record(Station):
             bodies=bodies,
             call=about(owner, self.services) if owner.intent is None and owner.request is not None else None,
         )
+        if owner.notes:
+            record["notes"] = list(owner.notes)
         frame = None if owner.internal else self._frame(flow, owner)
         await self.services.recorder.outcome(record, frame, session=session or "unidentified")
 

@@ -13,6 +13,7 @@ from .. import access
 from ..access import Access
 from ..errors import Refusal
 from ..guard import Signer
+from ..masking import ranges
 from ..policy import accounts
 from . import chunked, sigv4
 from .authentication import Kind
@@ -63,6 +64,8 @@ class Sign(Signer):
                 "there are no credentials for this session", status=503, code="ServiceUnavailable", station=self.name
             )
         amendments = {**_PLAIN, **accounts.amendments(call, request, lease.account)}
+        if owner.part is not None:  # a part can split a secret: its neighbourhood is looked at as well
+            amendments["range"] = ranges.widened(owner.part, self.services.masker(owner.principal).range_margin())
         body_sha256 = owner.body_sha256 or None
         if owner.amended is not None:
             body_sha256 = hashlib.sha256(owner.amended).hexdigest()
