@@ -10,7 +10,7 @@ from mitmproxy import http
 
 from .. import access, proof
 from ..access import Access
-from ..credentials import phantoms
+from ..credentials import phantoms, swap
 from ..errors import Refusal
 from ..guard import Station, stream_response
 from ..judge import Judge
@@ -70,6 +70,8 @@ class Mask(Station):
         length = _length(response)
         if flow.request.method == "HEAD" or length == 0:
             return
+        if call.operation is not None and swap.vends(call.operation):
+            return  # credentials are swapped in whole answers only, whatever a rule says of masks
         if owner.decision is not None and not owner.decision.mask:
             stream_response(flow, self.name, self._recorded(owner, lambda data: data))
             return
