@@ -28,6 +28,7 @@ from mitmproxy.tools.web import master as webmaster
 from mitmproxy.tools.web import webaddons
 
 from .guard import Guard
+from .wire import connections
 
 logger = logging.getLogger("flowwarden")
 
@@ -143,6 +144,7 @@ class Draining:
 
 
 def _base_addons() -> list[object]:
+    connections.install()
     return [
         core.Core(),
         disable_h2c.DisableH2C(),

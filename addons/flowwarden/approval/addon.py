@@ -41,6 +41,9 @@ class Approve(Judge):
     async def _hold(self, flow: http.HTTPFlow, owner: Access, decision: Decision) -> None:
         call, request, session, terms = owner.call, owner.request, owner.session, decision.terms
         assert call is not None and request is not None and session is not None and terms is not None
+        if request.body is None and self._can_wait(request):
+            owner.body = "whole"  # an approval is for exactly one body: it is read first, and everything judged anew
+            return
         if request.body is None:
             why = "this call needs an approval, and its body streams: an approval is for exactly one body"
             raise self._refusal(why, "AccessDenied", owner)
@@ -71,6 +74,11 @@ class Approve(Judge):
             await approvals.aside(approvals.withdraw, asked.id)
             raise self._refusal("the client left while the call was held", "RequestWithdrawn", owner)
         await self._use(answered, owner, decision)
+
+    def _can_wait(self, request: Request) -> bool:
+        """Whether a body that would stream is small enough to be held."""
+        length = request.header("x-amz-decoded-content-length") or request.header("content-length")
+        return length.isdigit() and int(length) <= self.services.body_limit
 
     async def _use(self, answered: Approval, owner: Access, decision: Decision) -> None:
         """Uses the grant once. Session and rules are looked at again: time has passed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -42,6 +43,9 @@ class Found:
     form: dict[str, str] | None = None
     needs_body: bool = False
     rest: bool = False
+
+
+_BUCKET_HOST = re.compile(r"[a-z0-9]\.s3[.-]")  # the bucket stands in the host, and the whole path is the key
 
 
 class Detector:
@@ -214,7 +218,7 @@ def _rest(request: Request, host: Host, services: list[Service], found: Found, h
     found.rest = True
     s3 = bool(host.kind) and "s3" in host.services
     method = _posted_get(request, services, found, head)
-    urls.check_path(request.path, found.protocol, s3)
+    urls.check_path(request.path, found.protocol, s3, root=0 if _BUCKET_HOST.search(request.host) else 1)
     path = s3paths.path(request.path, host) if s3 else request.path
     query = s3paths.lift(found) if s3 else found.query
     raw = path.split("/")[1:]

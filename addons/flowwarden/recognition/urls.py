@@ -49,16 +49,17 @@ def check_target(target: str, protocol: str = "") -> None:
         raise refusal("request", protocol, "The request target has characters that no AWS SDK sends unescaped")
 
 
-def check_path(path: str, protocol: str, s3: bool) -> None:
+def check_path(path: str, protocol: str, s3: bool, root: int = 1) -> None:
     """A Refusal for a path that decodes to another path: `..`, `.`, `//`, a backslash or NUL, however often encoded.
 
-    S3 keys may hold empty segments; nowhere else does an SDK send one.
+    S3 keys may hold empty and dot segments, and S3 takes them as they are; nowhere else does an SDK send them. None may
+    lead out of the bucket, which in path style is the first segment (`root` 1, else 0).
     """
     if not s3 and "//" in path:
         raise refusal("request", protocol, "The path has an empty segment")
     if not s3 and ";" in path:
         raise refusal("request", protocol, "The path has a parameter after a semicolon, which some servers cut off")
-    if _DOTS.search(path):
+    if _DOTS.search(path) and (not s3 or _leaves(path, root)):
         raise refusal("request", protocol, "The path has a dot segment")
     text = path
     for _ in range(4):
@@ -68,10 +69,23 @@ def check_path(path: str, protocol: str, s3: bool) -> None:
         if further == text:
             return  # a literal percent sign
         text = further
-        if _DOTS.search(text) or "\x00" in text or "\\" in text:
+        if (_DOTS.search(text) and (not s3 or _leaves(text, root))) or "\x00" in text or "\\" in text:
             raise refusal("request", protocol, "The path decodes to another path")
     if not s3:
         raise refusal("request", protocol, "The path is encoded too often")
+
+
+def _leaves(path: str, root: int) -> bool:
+    """Whether dot segments, if somebody took them for what they are in a file system, would lead above the root."""
+    depth = 0
+    for segment in path.split("/")[1:]:
+        if segment == "..":
+            depth -= 1
+            if depth < root:
+                return True
+        elif segment not in ("", "."):
+            depth += 1
+    return False
 
 
 def _loosely_decoded(text: str) -> str:

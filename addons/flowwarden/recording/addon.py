@@ -101,7 +101,7 @@ class Record(Station):
             reason=refusal.message if refusal is not None else flow.error.msg if flow.error else "",
             masks=owner.masks,
             size=owner.answer_size or len((response.raw_content if response is not None else b"") or b""),
-            aws_request_id=_request_id(response),
+            aws_request_id="" if refusal is not None else _request_id(response),
             bodies=bodies,
             call=about(owner, self.services) if owner.intent is None and owner.request is not None else None,
         )
