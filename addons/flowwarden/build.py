@@ -262,7 +262,6 @@ async def _announce(
     master.freeze()
     gc.collect()
     gc.freeze()  # models, rules and patterns live as long as the process: no collection need look at them again
-    gc.set_threshold(50_000, 20, 50)
     announce(f"flowwarden {__version__} listens on {host}:{port}, operators on {opts.warden_admin_listen}")
     if web:
         announce(f"flows: {master.web_url}")  # type: ignore[union-attr]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import logging
 from collections.abc import Callable, Iterator
@@ -33,6 +34,8 @@ from .wire import connections
 logger = logging.getLogger("flowwarden")
 
 WEB_FLOWS = 2000  # flows that the web view keeps; recordings keep all of them
+
+_FIELDS: dict[type, tuple[str, ...]] = {}  # the arguments of each kind of hook
 
 
 class TableAddonManager(addonmanager.AddonManager):
@@ -67,9 +70,13 @@ class TableAddonManager(addonmanager.AddonManager):
         if hooked is None:
             found = [pair for addon in self.chain for pair in self._iter_hooks(addon, event)]
             hooked = self._table[event.name] = tuple(found)
+        names = _FIELDS.get(type(event))
+        if names is None:
+            names = _FIELDS[type(event)] = tuple(field.name for field in dataclasses.fields(event))  # type: ignore[arg-type]
+        args = [getattr(event, name) for name in names]
         for _addon, func in hooked:
             try:
-                made = func(*event.args())
+                made = func(*args)
                 if made is not None and inspect.isawaitable(made):
                     await made
             except exceptions.AddonHalt:

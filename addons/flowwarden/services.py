@@ -98,6 +98,16 @@ class Services:
         """Which real credentials a session gets; None: none."""
         return self.vault.rules.match(session.principal) if session is not None else None
 
+    def acting(self, session: Session | None, key: str) -> tuple[str, str]:
+        """Account and role of the real credentials behind a key of the session's: its lease's, or an assumed role's."""
+        derived = self.vault.by_key(key) if key else None
+        if derived is not None and session is not None and derived[0] == session.id and derived[2].account:
+            return derived[2].account, derived[2].role_arn
+        lending = self.lending(session)
+        if lending is None:
+            return "", ""
+        return lending.account, lending.assume_role[-1] if lending.assume_role else ""
+
     def masker(self, principal: Principal | None) -> Masker:
         """The masker for a principal's groups."""
         groups = principal.groups if principal is not None else frozenset[str]()

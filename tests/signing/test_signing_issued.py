@@ -10,8 +10,9 @@ import pytest
 from signing_helpers import botocore_signed, credentials
 
 from flowwarden.signing.issued import MOST, IssuedUrls
-from flowwarden.types import Request
+from flowwarden.types import Operation, Request
 
+GET_FUNCTION = Operation("lambda", "GetFunction")
 LAYER = "https://prod-eu-west-1-starport-layer-bucket.s3.eu-west-1.amazonaws.com/a/b?x=%2F"
 
 
@@ -23,19 +24,16 @@ def presigned(url=LAYER, method="GET") -> tuple[str, Request]:
 @pytest.mark.parametrize(
     "spell",
     [
-        lambda url: ((), json.dumps({"Code": {"Location": url}}).encode()),
-        lambda url: ((), json.dumps({"a": url}).replace("/", "\\/").encode()),
-        lambda url: ((), json.dumps({"a": url}).replace("&", "\\u0026").replace("=", "\\u003d").encode()),
-        lambda url: ((), f"<Location>{url.replace('&', '&amp;')}</Location>".encode()),
-        lambda url: (((b"Location", url.encode()),), b""),
+        lambda url: json.dumps({"Code": {"Location": url}, "Tags": {"a": "b"}}),
+        lambda url: json.dumps({"Code": {"Location": url}}).replace("/", "\\/"),
+        lambda url: json.dumps({"Code": {"Location": url}}).replace("&", "\\u0026").replace("=", "\\u003d"),
     ],
 )
 def test_issued_url(spell):
-    """In a body, however escaped, or in a redirect's Location."""
+    """In the member that AWS fills, however escaped."""
     issued = IssuedUrls()
     url, request = presigned()
-    headers, body = spell(url)
-    assert issued.note("one", headers, body) == 1
+    assert issued.note("one", GET_FUNCTION, spell(url).encode()) == 1
     assert issued.allows("one", request)
     assert issued.allows("one", replace(request, method="HEAD"))
     assert not issued.allows("two", request)
@@ -65,17 +63,41 @@ def test_issued_url(spell):
         "https://user@s3.amazonaws.com/?X-Amz-Signature=0",
         "http://b.s3.amazonaws.com/a?X-Amz-Signature=0",
         "https://b.s3.amazonaws.com/a?Signature=0",
+        "https://abc.lambda-url.eu-west-1.on.aws/a?X-Amz-Signature=0",
+        "https://abc.execute-api.eu-west-1.amazonaws.com/a?X-Amz-Signature=0",
+        "https://b.s3-website-eu-west-1.amazonaws.com/a?X-Amz-Signature=0",
     ],
 )
 def test_other_urls_are_not_noted(url):
-    """Only https, only AWS's hosts, only with a signature."""
-    assert IssuedUrls().note("one", (), f'"{url}"'.encode()) == 0
+    """Only https, only S3's hosts, only with a signature."""
+    assert IssuedUrls().note("one", GET_FUNCTION, json.dumps({"Code": {"Location": url}}).encode()) == 0
     assert urlsplit(url).scheme
 
 
-def test_bounded():
-    """An answer full of URLs does not fill the memory."""
+@pytest.mark.parametrize(
+    ("operation", "document"),
+    [
+        ("s3:GetObject", None),
+        ("dynamodb:GetItem", {"Item": {"Code": {"S": LAYER}}}),
+        ("lambda:GetFunction", {"Configuration": {"Description": LAYER, "Environment": {"Variables": {"A": LAYER}}}}),
+        ("lambda:Invoke", {"Code": {"Location": LAYER}}),
+        ("lambda:GetFunction", [{"Code": {"Location": LAYER}}]),
+        ("lambda:GetFunction", {"Code": {"Location": [LAYER]}}),
+    ],
+)
+def test_what_an_agent_can_write_counts_for_nothing(operation, document):
+    """An object, an item, a description: read back, it is not an address that AWS gave out."""
+    url, request = presigned()
+    body = url if document is None else json.dumps(document).replace(LAYER, url)
     issued = IssuedUrls()
-    body = b"\n".join(b"https://b.s3.amazonaws.com/%d?X-Amz-Signature=0" % i for i in range(MOST + 10))
-    assert issued.note("one", (), body) == MOST + 10
+    assert issued.note("one", Operation(*operation.split(":")), body.encode()) == 0
+    assert not issued.allows("one", request)
+
+
+def test_bounded():
+    """Answers full of URLs do not fill the memory."""
+    issued = IssuedUrls()
+    urls = [{"url": f"https://b.s3.amazonaws.com/{i}?X-Amz-Signature=0"} for i in range(MOST + 10)]
+    body = json.dumps({"artifacts": urls}).encode()
+    assert issued.note("one", Operation("devicefarm", "ListArtifacts"), body) == MOST + 10
     assert len(issued._by_session["one"]) == MOST

@@ -48,8 +48,7 @@ class Approve(Judge):
             why = "this call needs an approval, and its body streams: an approval is for exactly one body"
             raise self._refusal(why, "AccessDenied", owner)
         body_sha256 = owner.body_sha256 or hashlib.sha256(request.body).hexdigest()
-        lending = self.services.lending(session)
-        role = lending.assume_role[-1] if lending is not None and lending.assume_role else ""
+        _, role = self.services.acting(session, owner.auth.access_key_id if owner.auth is not None else "")
         bound = digest(session.principal, role, call.account, call.region, call, request, body_sha256)
         approvals = self.services.approvals
         standing = approvals.granted(
@@ -84,6 +83,10 @@ class Approve(Judge):
         """Uses the grant once. Session and rules are looked at again: time has passed."""
         approvals, session = self.services.approvals, owner.session
         assert session is not None and decision.terms is not None
+        if answered.state in ("open", "approved"):
+            self.services.sessions.check(session)
+            if self.services.rules.current.digest != decision.digest:
+                raise self._refusal("the rules changed while the call was held; repeat it", "AccessDenied", owner)
         if answered.state == "open":
             if decision.terms.on_timeout == "allow" and await approvals.aside(approvals.allow_on_timeout, answered.id):
                 self.services.note(
@@ -99,9 +102,6 @@ class Approve(Judge):
         if answered.state != "approved":
             reason = f": {answered.reason}" if answered.reason else ""
             raise self._refusal(f"approval {answered.id} was {answered.state}{reason}", "AccessDenied", owner)
-        self.services.sessions.check(session)
-        if self.services.rules.current.digest != decision.digest:
-            raise self._refusal("the rules changed while the call was held; repeat it", "AccessDenied", owner)
         if answered.terms.scope == "request" and not await approvals.aside(approvals.consume, answered.id):
             raise self._refusal(f"approval {answered.id} was used already", "AccessDenied", owner)
 

@@ -58,5 +58,5 @@ class Swap(Station):
             kind = response.headers.get("content-type", "")
             swapped = self.services.vault.swap(session.id, call.operation, kind, owner.raw_answer)
             owner.raw_answer = swapped[0]
-            self.services.issued.note(session.id, response.headers.fields, owner.raw_answer)
+            self.services.issued.note(session.id, call.operation, owner.raw_answer)
         proof.let_out(flow, self.name)

@@ -104,12 +104,12 @@ class Mask(Station):
         response = flow.response
         assert response is not None
         if not callable(response.stream):
-            await self._mask(owner, response, flow.request.method == "HEAD")
+            await self._mask(owner, response)
         if owner.masks and owner.session is not None and owner.call is not None:
             self.services.masked_objects.remember(owner.session.id, owner.call)
         proof.let_out(flow, self.name)
 
-    async def _mask(self, owner: Access, response: http.Response, head: bool) -> None:
+    async def _mask(self, owner: Access, response: http.Response) -> None:
         body = owner.raw_answer or b""
         if owner.decision is not None and not owner.decision.mask:
             response.raw_content = body
@@ -123,7 +123,7 @@ class Mask(Station):
             masked = await asyncio.to_thread(
                 masker.mask_answer, *arguments, keep=phantoms.is_phantom_text, session_key=key
             )
-        if masked.headers is not response.headers.fields and not head:
+        if masked.headers is not response.headers.fields:
             response.headers = http.Headers(masked.headers)
         if not masked.inspected:
             _opaque(owner)

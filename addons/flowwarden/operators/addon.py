@@ -26,11 +26,12 @@ class Internal(Station):
         self.services = services
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
+        if not access.of(flow).internal:
+            return
         length = flow.request.headers.get("content-length", "0")
-        if access.of(flow).internal and length.isdigit() and int(length) > _LIMIT:
-            raise Refusal(
-                f"at most {_LIMIT} bytes are read here", status=413, code="RequestEntityTooLarge", station=self.name
-            )
+        if "transfer-encoding" in flow.request.headers or not length.isdecimal() or int(length) > _LIMIT:
+            why = f"at most {_LIMIT} bytes are read here, and their number has to be announced"
+            raise Refusal(why, status=413, code="RequestEntityTooLarge", station=self.name)
 
     async def request(self, flow: http.HTTPFlow) -> None:
         owner = access.of(flow)

@@ -57,8 +57,7 @@ class Recognise(Station):
 
     def _recognise(self, flow: http.HTTPFlow, owner: Access) -> None:
         assert owner.request is not None
-        lending = self.services.lending(owner.session)
-        account = lending.account if lending is not None else ""
+        account, _ = self.services.acting(owner.session, owner.auth.access_key_id if owner.auth is not None else "")
         owner.call = self.services.recogniser.recognise(owner.request, account=account)
         if owner.call.aws and owner.request.scheme != "https":
             raise Refusal("AWS calls go over TLS", status=403, code="AccessDenied", station=self.name)

@@ -125,9 +125,6 @@ class Record(Station):
             if response is None
             else tuple(f for f in response.headers.fields if f[0].lower() not in _SECRET_HEADERS),
             response_body=answer if full else None,
-            metadata={
-                "flowwarden": {"decision": _verb(owner), "rules": list(owner.decision.rules) if owner.decision else []}
-            },
             comment=flow.comment,
             marked=flow.marked,
         )

@@ -18,7 +18,7 @@ from .ledger import Entry
 from .retention import expired, remove
 from .rotate import hand_over
 from .start import begin
-from .writer import Writer
+from .writer import LARGEST_BATCH, Writer
 
 
 class Recorder:
@@ -31,6 +31,7 @@ class Recorder:
         self._lock = lock
         self._disk = disk
         self._queue = writer.queue
+        self._handing: list[Entry] = []
         self._parts: dict[str, list[Path]] = {}  # bodies whose outcome is to come: hash → their first names
 
     @classmethod
@@ -96,12 +97,23 @@ class Recorder:
     async def _put(self, entry: Entry) -> int:
         if self._writer.problem:
             raise self._writer.refusal()
-        waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[int] = loop.create_future()
         entry.waiter = waiter
-        self._queue.put(entry)
-        if self._writer.ended and not waiter.done():  # it came behind the last that the thread took
-            raise self._writer.refusal()
+        self._handing.append(entry)
+        if len(self._handing) == 1:
+            loop.call_soon(self._hand_over)
         return await waiter
+
+    def _hand_over(self) -> None:
+        """Gives the thread all that this turn of the loop has brought: waking it costs more than what it does for one."""
+        entries, self._handing = self._handing, []
+        for start in range(0, len(entries), LARGEST_BATCH):
+            self._queue.put(entries[start : start + LARGEST_BATCH])
+        if self._writer.ended:  # they came behind the last that the thread took
+            for entry in entries:
+                if entry.waiter is not None and not entry.waiter.done():
+                    entry.waiter.set_exception(self._writer.refusal())
 
     def body_sink(self) -> BodySink:
         """A sink for a body that streams. StoreError if the disk refuses."""

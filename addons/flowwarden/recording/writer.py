@@ -28,7 +28,7 @@ class Writer:
 
     def __init__(self, ledger: Ledger, *, retry: float, committed: Callable[[], None] | None) -> None:
         self.ledger = ledger
-        self.queue: queue.SimpleQueue[Entry | _Job | None] = queue.SimpleQueue()
+        self.queue: queue.SimpleQueue[Entry | list[Entry] | _Job | None] = queue.SimpleQueue()
         self.problem = ""
         self._lasting = False  # the problem stays until a restart
         self._retry = retry
@@ -106,7 +106,9 @@ class Writer:
             while True:
                 if item is None:
                     return entries, jobs, True
-                if isinstance(item, Entry):
+                if isinstance(item, list):
+                    entries.extend(item)
+                elif isinstance(item, Entry):
                     entries.append(item)
                 else:
                     jobs.append(item)
@@ -237,7 +239,9 @@ class Writer:
                 item = self.queue.get_nowait()
             except queue.Empty:
                 return entries, [], True
-            if isinstance(item, Entry):
+            if isinstance(item, list):
+                entries.extend(item)
+            elif isinstance(item, Entry):
                 entries.append(item)
             elif item is not None:
                 item[1].set_exception(StoreError("the recorder is closed"))

@@ -49,12 +49,19 @@ class Sign(Signer):
                 "nothing was decided about this request", status=502, code="GatewayRefused", station=self.name
             )
         if owner.issued or not (call.aws or decision.sign):
-            return _copy(flow.request, request.target, _with(request.headers, _PLAIN if decision.mask else {}))
+            fields = {**_PLAIN, **self._range(owner)} if decision.mask else {}
+            return _copy(flow.request, request.target, _with(request.headers, fields))
         if owner.auth is None:
             if not decision.unsigned:
                 raise Refusal("the request is not signed", code="MissingAuthenticationToken", station=self.name)
-            return _copy(flow.request, request.target, _with(request.headers, _PLAIN))
+            return _copy(flow.request, request.target, _with(request.headers, {**_PLAIN, **self._range(owner)}))
         return self._signed(flow, owner)
+
+    def _range(self, owner: Access) -> dict[str, str]:
+        """A part can split a secret: its neighbourhood is looked at as well."""
+        if owner.part is None:
+            return {}
+        return {"range": ranges.widened(owner.part, self.services.masker(owner.principal).range_margin())}
 
     def _signed(self, flow: http.HTTPFlow, owner: Access) -> http.Request:
         lease, call, request, auth = owner.lease, owner.call, owner.request, owner.auth
@@ -63,9 +70,7 @@ class Sign(Signer):
             raise Refusal(
                 "there are no credentials for this session", status=503, code="ServiceUnavailable", station=self.name
             )
-        amendments = {**_PLAIN, **accounts.amendments(call, request, lease.account)}
-        if owner.part is not None:  # a part can split a secret: its neighbourhood is looked at as well
-            amendments["range"] = ranges.widened(owner.part, self.services.masker(owner.principal).range_margin())
+        amendments = {**_PLAIN, **accounts.amendments(call, request, lease.account), **self._range(owner)}
         body_sha256 = owner.body_sha256 or None
         if owner.amended is not None:
             body_sha256 = hashlib.sha256(owner.amended).hexdigest()

@@ -1,23 +1,44 @@
 """Presigned URLs that AWS itself put into an answer: they pass as they are, in the session that got them.
 
-Lambda's `Code.Location`, the layers of ECR and the assets of CodeArtifact are signed with keys of AWS's own, which no rule
-of the gateway can check. Any other request that is signed with a foreign key is refused.
+Lambda's `Code.Location` and the layers of ECR are signed with keys of AWS's own, which no rule of the gateway can check.
+Any other request that is signed with a foreign key is refused. Only the members that AWS fills count: whatever an agent
+can write somewhere and read again (an object, an item, a description) would else be a way out to a stranger's bucket.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections import OrderedDict
+from collections.abc import Iterator
 from hashlib import sha256
+from typing import Any
 from urllib.parse import urlsplit
 
-from ..types import Headers, Request
+from ..recognition import s3hosts
+from ..types import Operation, Request
 
 MOST = 4096  # URLs of one session; the oldest go first
-_MARK = b"X-Amz-Signature="
-_URL = re.compile(rb"https://[A-Za-z0-9.-]+(?::443)?/[^\s\"'<>\\^`{|}\x00-\x20\x7f-\xff]*")
-_AWS_HOST = re.compile(r"(?:[a-z0-9-]+\.)+(?:amazonaws\.com(?:\.cn)?|api\.aws|on\.aws)")
-_ESCAPES = ((b"\\u0026", b"&"), (b"\\u003d", b"="), (b"\\/", b"/"), (b"&amp;", b"&"))
+_MARK = "X-Amz-Signature="
+_URL = re.compile(r"https://[A-Za-z0-9.-]+(?::443)?/[!-~]*")
+_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+_MEMBERS: dict[str, tuple[str, ...]] = {
+    "lambda:GetFunction": ("Code.Location",),
+    "lambda:GetLayerVersion": ("Content.Location",),
+    "lambda:GetLayerVersionByArn": ("Content.Location",),
+    "lambda:PublishLayerVersion": ("Content.Location",),
+    "ecr:GetDownloadUrlForLayer": ("downloadUrl",),
+    "ssm:GetDeployablePatchSnapshotForInstance": ("SnapshotDownloadUrl",),
+    "transcribe:GetTranscriptionJob": (
+        "TranscriptionJob.Transcript.TranscriptFileUri",
+        "TranscriptionJob.Transcript.RedactedTranscriptFileUri",
+    ),
+    "lexv2-models:DescribeExport": ("downloadUrl",),
+    "lex-models:GetExport": ("url",),
+    "devicefarm:ListArtifacts": ("artifacts.*.url",),
+    "artifact:GetReport": ("documentPresignedUrl",),
+}
+"""Operations whose answers hold presigned URLs of AWS's own, and where; all speak JSON."""
 
 
 class IssuedUrls:
@@ -26,14 +47,16 @@ class IssuedUrls:
     def __init__(self) -> None:
         self._by_session: dict[str, OrderedDict[bytes, None]] = {}
 
-    def note(self, session_id: str, headers: Headers, body: bytes) -> int:
-        """Remembers the presigned URLs of AWS hosts in an answer (decoded, before it is masked); says how many."""
-        texts = [value for name, value in headers if name.lower() == b"location" and _MARK in value]
-        if _MARK in body or b"X-Amz-Signature\\u003d" in body:
-            for escaped, plain in _ESCAPES:
-                body = body.replace(escaped, plain)
-            texts.append(body)
-        found = [digest for text in texts for url in _URL.findall(text) if (digest := _digest_of(url))]
+    def note(self, session_id: str, operation: Operation, body: bytes) -> int:
+        """Remembers the presigned S3 URLs of an answer (decoded, before it is masked); says how many."""
+        paths = _MEMBERS.get(str(operation))
+        if paths is None:
+            return 0
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError):
+            return 0
+        found = [digest for path in paths for url in _at(document, path.split(".")) if (digest := _digest_of(url))]
         if found:
             known = self._by_session.setdefault(session_id, OrderedDict())
             for digest in found:
@@ -56,16 +79,27 @@ class IssuedUrls:
         self._by_session.pop(session_id, None)
 
 
-def _digest_of(url: bytes) -> bytes | None:
-    """The digest of a presigned URL of an AWS host; None for any other."""
-    if _MARK not in url:
+def _at(value: Any, path: list[str]) -> Iterator[str]:
+    """The texts at a path of member names, `*` for each of a list."""
+    if not path:
+        if isinstance(value, str):
+            yield value
+    elif path[0] == "*" and isinstance(value, list):
+        for inner in value:
+            yield from _at(inner, path[1:])
+    elif isinstance(value, dict) and path[0] in value:
+        yield from _at(value[path[0]], path[1:])
+
+
+def _digest_of(url: str) -> bytes | None:
+    """The digest of a presigned URL of S3; None for any other."""
+    if _MARK not in url or not _URL.fullmatch(url):
         return None
-    try:
-        parts = urlsplit(url.decode("ascii"))
-    except ValueError:
-        return None
+    parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
-    if not _AWS_HOST.fullmatch(host):
+    domain = next((domain for domain in _DOMAINS if host.endswith(domain)), "")
+    found = s3hosts.parse(host.removesuffix(domain)) if domain else None
+    if found is None or found.kind not in ("s3", "global"):
         return None
     return _digest(host, f"{parts.path}?{parts.query}")
 

@@ -6,12 +6,19 @@ its transport. The kernel then keeps the socket and what the peer still sends to
 
 from __future__ import annotations
 
+from mitmproxy import http
 from mitmproxy.connection import Connection, ConnectionState
-from mitmproxy.proxy import events, mode_servers
+from mitmproxy.proxy import commands, events, mode_servers
+from mitmproxy.utils import asyncio_utils
 
 
 class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
     """Closes what a connection's handler has left open."""
+
+    async def handle_hook(self, hook: commands.StartHook) -> None:
+        """Without mitmproxy's interception, which is not offered here: calls are held in the hook itself."""
+        with self.timeout_watchdog.disarm():
+            await self.master.addons.handle_lifecycle(hook)
 
     async def handle_connection(self, connection: Connection) -> None:
         try:
@@ -26,5 +33,15 @@ class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
 
 
 def install() -> None:
-    """Every connection that is accepted from now on gets this handler."""
+    """Every connection that is accepted from now on gets this handler.
+
+    Two things that mitmproxy does for its developers on every call are left out: names and times of tasks for its
+    debugger, and a check of the types that its own parser has just made.
+    """
     mode_servers.ProxyConnectionHandler = WireConnectionHandler  # type: ignore[misc]
+    asyncio_utils.set_task_debug_info = _nothing
+    http.MessageData.__post_init__ = _nothing  # type: ignore[method-assign]
+
+
+def _nothing(*_args: object, **_more: object) -> None:
+    return None

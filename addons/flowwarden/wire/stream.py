@@ -184,7 +184,7 @@ class WireStream(HttpStream):
         elif self.client_state == self.state_errored:
             self.server_state = self.state_errored
         elif self.client_state == self.state_consume_request_body and not event.end_stream and not self.flow.response:
-            if (expected_http_body_size(self.flow.request) or 0) > self.gate.body_limit:
+            if _announced(self.flow.request) > self.gate.body_limit:
                 raise self.too_large()
             yield from self.send_continue()
 
@@ -226,7 +226,8 @@ class WireStream(HttpStream):
         if signed.raw_content is not self.flow.request.raw_content:
             self._amended = signed.raw_content  # the gateway asks upstream for more than the agent did
         self.outbound = self.framed(signed, h2=connection.alpn == b"h2")
-        length = expected_http_body_size(self.outbound)
+        streams = self.client_state != self.state_done  # a whole body has been compared with its length already
+        length = expected_http_body_size(self.outbound) if streams else None
         self._up_to_go = (
             length if length is not None and length >= 0 and "content-length" in self.outbound.headers else None
         )
@@ -305,7 +306,7 @@ class WireStream(HttpStream):
         yield from super().state_wait_for_response_headers(event)
         if self.server_state == self.state_consume_response_body:
             self._check_answer()
-            if (expected_http_body_size(self.flow.request, event.response) or 0) > self.gate.body_limit:
+            if not event.end_stream and _announced(event.response) > self.gate.body_limit:
                 raise self.answer_too_large()
 
     def check_invalid(self, request: bool) -> layer.CommandGenerator[bool]:
@@ -479,6 +480,12 @@ class WireStream(HttpStream):
         self._handle_event = self.passthrough  # type: ignore[method-assign]
         yield from child.handle_event(events.Start())
         yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+
+
+def _announced(message: http.Request | http.Response) -> int:
+    """The Content-Length of a message whose framing has been checked; 0 where it does not say."""
+    length = message.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else 0
 
 
 def _unclean(headers: http.Headers) -> bool:
