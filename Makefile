@@ -16,7 +16,7 @@ demo: setup      ## the whole path against a local AWS and a local OIDC issuer
 	@.venv/bin/flowwarden demo
 
 test: setup      ## every test
-	@$(PY) -m pytest
+	@$(PY) -m pytest -q -n 2 --dist loadfile
 
 lint: setup      ## ruff and mypy --strict
 	@.venv/bin/ruff check addons tests bench && .venv/bin/ruff format --check addons tests bench && .venv/bin/mypy
