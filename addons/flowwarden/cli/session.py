@@ -10,10 +10,13 @@ import shlex
 import ssl
 import urllib.error
 import urllib.request
+import warnings
 from pathlib import Path
 from typing import Any
 
 import click
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
 from ..errors import ConfigError, FlowwardenError, TokenError
 from ..operators.client import Client
@@ -21,6 +24,8 @@ from .common import admin_option, json_option, print_json, show, token, token_op
 
 BUNDLE = "flowwarden-ca-bundle.pem"
 GATEWAY_CA = "flowwarden-ca.pem"
+TRUSTSTORE = "flowwarden-truststore.p12"
+TRUSTSTORE_PASSWORD = "changeit"  # noqa: S105 what Java's own stores have; it keeps nobody out of public certificates
 _SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 proxy_option = click.option(
     "--proxy",
@@ -145,6 +150,8 @@ def environment(told: dict[str, Any], bundle: Path, region: str, proxy: str) -> 
         "CURL_CA_BUNDLE": str(bundle),
         "GIT_SSL_CAINFO": str(bundle),
         "NODE_EXTRA_CA_CERTS": str(bundle.parent / GATEWAY_CA),
+        "JAVA_TOOL_OPTIONS": f"-Djavax.net.ssl.trustStore={bundle.parent / TRUSTSTORE} "
+        f"-Djavax.net.ssl.trustStorePassword={TRUSTSTORE_PASSWORD} -Djavax.net.ssl.trustStoreType=PKCS12",
         "AWS_ACCESS_KEY_ID": keys["AccessKeyId"],
         "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"],
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -169,9 +176,19 @@ def write_bundle(proxy: str, folder: Path) -> tuple[Path, str]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / GATEWAY_CA).write_text(pem, encoding="ascii")
         (folder / BUNDLE).write_text(f"{system.rstrip()}\n{pem}", encoding="utf-8")
+        (folder / TRUSTSTORE).write_bytes(_truststore(f"{system.rstrip()}\n{pem}"))
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error.strerror}", "Give another --folder") from None
     return (folder / BUNDLE).resolve(), ":".join(re.findall("..", hashlib.sha256(der).hexdigest().upper()))
+
+
+def _truststore(pem: str) -> bytes:
+    """The same certificates as Java reads them (PKCS #12 with Java's own attribute; its password is no secret)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some public roots are older than the rules for serial numbers
+        found = x509.load_pem_x509_certificates(pem.encode())
+    certs = [pkcs12.PKCS12Certificate(cert, f"ca-{number}".encode()) for number, cert in enumerate(found)]
+    return pkcs12.serialize_java_truststore(certs, BestAvailableEncryption(TRUSTSTORE_PASSWORD.encode()))
 
 
 def _internal(proxy: str, method: str, path: str, bearer: str, *, handle: str = "") -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Connect(Station):
     def tls_clienthello(self, data: tls.ClientHelloData) -> None:
         client = data.context.client
         tunnel = access.tunnel(client)
-        if tunnel.host and not any(fnmatch.fnmatchcase(tunnel.host, glob) for glob in self.services.http2_hosts):
+        if not any(fnmatch.fnmatchcase(tunnel.host, glob) for glob in self.services.http2_hosts):
             client.alpn = b"http/1.1"  # HTTP/2 towards a client has no backpressure in mitmproxy
 
     def layer_refused(self, context: proxy_context.Context) -> None:

@@ -44,7 +44,7 @@ class Intend(Judge):
             full = owner.decision is None or owner.decision.record == "full"
             # The agent's own upload is recorded by hash and size: it may hold what no mask can find in passing.
             passed = owner.bodies["request"] = Passed(self.services.recorder.body_sink() if full else None)
-            owner.upload = Upload(owner.auth, passed.write)
+            owner.upload = Upload(passed.write)
             stream_request(flow, self.name, owner.upload)
         owner.intent = await self.services.recorder.append("intent", dict(record))
         if owner.decision is not None and owner.decision.anchor:
@@ -147,7 +147,7 @@ def about(owner: Access, services: Services) -> records.About:
     else:
         body_sha256 = owner.body_sha256 or (hashlib.sha256(body).hexdigest() if body else _EMPTY)
     lease = owner.lease
-    return records.about(
+    found = records.about(
         owner.id,
         request,
         session=owner.session,
@@ -162,6 +162,9 @@ def about(owner: Access, services: Services) -> records.About:
         if lease is not None and owner.principal is not None
         else "",
     )
+    if lease is not None and lease.role_arn:
+        found["role"] = lease.role_arn
+    return found
 
 
 def label(flow: http.HTTPFlow, owner: Access) -> None:

@@ -45,6 +45,7 @@ class About(TypedDict):
     rules_digest: str
     approval: str  # id of the approval that let it pass
     lease: str  # the real access key id that signs it, never more of the lease than that
+    role: NotRequired[str]  # ARN of the role that the lease is of
     source_identity: str
 
 

@@ -39,6 +39,7 @@ from mitmproxy.websocket import WebSocketData
 
 from ..errors import Refusal
 from .gate import Commands, Gate, copied, misframed, without_bytes
+from .memory import HELD
 from .websocket import WireWebsocket
 
 log = logging.getLogger("flowwarden")
@@ -295,6 +296,8 @@ class WireStream(HttpStream):
             raise self.too_large()
         if isinstance(event, RequestTrailers):
             raise self.trailers()
+        if isinstance(event, RequestData):
+            HELD.more(len(event.data))
         yield from super().state_consume_request_body(event)
 
     # -- answer ---------------------------------------------------------------------------------------------------
@@ -406,6 +409,7 @@ class WireStream(HttpStream):
     def state_consume_response_body(self, event: events.Event) -> Commands:
         if isinstance(event, ResponseData):
             self.response_body_buf += event.data
+            HELD.more(len(event.data))
             if len(self.response_body_buf) > self.gate.body_limit:
                 self.response_body_buf.clear()
                 raise self.answer_too_large()

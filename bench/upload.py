@@ -1,0 +1,143 @@
+"""An upload in signed chunks through the whole gate, beside a bare mitmdump that streams the same bytes. MB/s of each."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import multiprocessing
+import os
+import ssl
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+import gate
+from load import REGION, _connection, _lease, certificate, free_port, wait_for_port
+
+HOST = f"bench.s3.{REGION}.amazonaws.com"
+CHUNK = 1 << 20
+_EMPTY = hashlib.sha256(b"").hexdigest()
+
+
+def signed_upload(key: str, secret: str, token: str, size: int) -> tuple[bytes, bytes]:
+    """Head and body of a PutObject in the form STREAMING-AWS4-HMAC-SHA256-PAYLOAD, as AWS's documents build it."""
+    chunks = size // CHUNK
+    line = len(f"{CHUNK:x};chunk-signature={'0' * 64}\r\n") + 2
+    length = chunks * (line + CHUNK) + len(f"0;chunk-signature={'0' * 64}\r\n\r\n")
+    request = AWSRequest(
+        "PUT",
+        f"https://{HOST}/object",
+        {
+            "Content-Encoding": "aws-chunked",
+            "X-Amz-Content-SHA256": "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
+            "X-Amz-Decoded-Content-Length": str(size),
+        },
+    )
+
+    class Streaming(S3SigV4Auth):
+        def payload(self, _request: AWSRequest) -> str:
+            return "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+
+        def _modify_request_before_signing(self, request: AWSRequest) -> None:
+            super()._modify_request_before_signing(request)
+            request.headers.replace_header("X-Amz-Content-SHA256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD")
+
+    Streaming(Credentials(key, secret, token or None), "s3", REGION).add_auth(request)
+    fields = {"Host": HOST, **dict(request.headers.items()), "Content-Length": str(length)}
+    head = b"PUT /object HTTP/1.1\r\n" + "".join(f"{n}: {v}\r\n" for n, v in fields.items()).encode() + b"\r\n"
+    date = fields["X-Amz-Date"]
+    scope = f"{date[:8]}/{REGION}/s3/aws4_request"
+    signing = ("AWS4" + secret).encode()
+    for part in scope.split("/"):
+        signing = hmac.digest(signing, part.encode(), "sha256")
+    previous = fields["Authorization"].rpartition("Signature=")[2]
+    data = os.urandom(CHUNK)
+    digest = hashlib.sha256(data).hexdigest()
+    body = []
+    for content, content_digest in [(data, digest)] * chunks + [(b"", _EMPTY)]:
+        text = f"AWS4-HMAC-SHA256-PAYLOAD\n{date}\n{scope}\n{previous}\n{_EMPTY}\n{content_digest}"
+        previous = hmac.digest(signing, text.encode(), "sha256").hex()
+        body.append(f"{len(content):x};chunk-signature={previous}\r\n".encode() + content + b"\r\n")
+    return head, b"".join(body)
+
+
+def _serve(port: int, pem: str) -> None:
+    """Takes uploads and drops them; STS gets its lease."""
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                at = head.find(b"content-length:")
+                left = int(head[at + 15 :].split(b"\r\n")[0]) if at >= 0 else 0
+                first = b""
+                while left:
+                    got = await reader.read(min(left, 1 << 20))
+                    first = first or got
+                    left -= len(got)
+                writer.write(_lease() if b"AssumeRole" in first else b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    async def main() -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem)
+        server = await asyncio.start_server(one, "127.0.0.1", port, ssl=context, limit=1 << 20)
+        await server.serve_forever()
+
+    asyncio.run(main())
+
+
+async def _send(port: int, target: str, name: str, credential: str, ca: Path, head: bytes, body: bytes) -> float:
+    """Seconds until the answer."""
+    reader, writer = await _connection(port, target, name, credential, ca)
+    began = time.perf_counter()
+    writer.write(head)
+    view = memoryview(body)
+    for start in range(0, len(body), 1 << 18):
+        writer.write(view[start : start + (1 << 18)])
+        await writer.drain()
+    answer = await reader.readuntil(b"\r\n\r\n")
+    took = time.perf_counter() - began
+    writer.close()
+    if not answer.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError((answer + await reader.read(2000)).decode("latin-1"))
+    return took
+
+
+def measure(size: int = 256 << 20, rounds: int = 4) -> dict[str, float]:
+    """`rounds` uploads of `size` bytes each way, in turns."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="flowwarden-bench-")))
+        trusted, pem = certificate(folder)
+        upstream = free_port()
+        server = multiprocessing.get_context("spawn").Process(target=_serve, args=(upstream, str(pem)), daemon=True)
+        server.start()
+        stack.callback(server.terminate)
+        wait_for_port(upstream)
+        bearer = gate.token(folder)
+        _process, port = gate.gateway(stack, folder, upstream, trusted)
+        _plain, plain_port = gate.bare(stack, folder, trusted, "--set", "stream_large_bodies=1")
+        started = gate._session(port, bearer)
+        credential = base64.b64encode(f"flowwarden:{started['handle']}".encode()).decode()
+        keys = dict(started["credentials"])  # type: ignore[call-overload]
+        head, body = signed_upload(keys["AccessKeyId"], keys["SecretAccessKey"], keys.get("SessionToken", ""), size)
+        gate_ca, bare_ca = folder / "state/ca/mitmproxy-ca-cert.pem", folder / "bare/mitmproxy-ca-cert.pem"
+        spent = [0.0, 0.0]
+        for _ in range(rounds):
+            spent[0] += asyncio.run(_send(port, f"{HOST}:443", HOST, credential, gate_ca, head, body))
+            spent[1] += asyncio.run(_send(plain_port, f"localhost:{upstream}", "localhost", "", bare_ca, head, body))
+        speed = [len(body) * rounds / seconds / 1e6 for seconds in spent]
+        return {"gate, MB/s": speed[0], "bare mitmdump, MB/s": speed[1], "ratio": speed[0] / speed[1]}
+
+
+if __name__ == "__main__":
+    for name, value in measure().items():
+        print(f"{name:24} {value:8.2f}")
