@@ -47,12 +47,15 @@ def gateway(
     trusted: Path,
     program: tuple[str, ...] = (str(BIN / "flowwarden"), "run", "--conf"),
     more: tuple[str, ...] = (),
+    policy: str = "",
 ) -> tuple[subprocess.Popen[bytes], int]:
     """`flowwarden run` with the shipped rules, every station on, and the server as its sandbox."""
     port, admin = free_port(), free_port()
     rules = folder / "rules"
     shutil.copytree(SHIPPED, rules)
     shutil.copy(folder / "jwks.json", rules / "jwks.json")
+    if policy:
+        (rules / "policy.yaml").write_text(policy)
     (rules / "identity.yaml").write_text(
         "issuers:\n  - {issuer: 'https://bench.example.com', audience: flowwarden, jwks: jwks.json}\n"
         "credentials:\n  - {groups: [developers], assume_role: 'arn:aws:iam::123456789012:role/bench', accounts: ['123456789012'], duration: 15m}\n"

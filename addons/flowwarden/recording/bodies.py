@@ -51,6 +51,9 @@ class BodySink:
             raise StoreError("this body is finished")
         self._digest.update(data)
         self.size += len(data)
+        if not self._pending and len(data) >= _BLOCK:
+            self._store(data)  # large parts need not be copied first
+            return
         self._pending += data
         if len(self._pending) >= _BLOCK:
             self._flush()
@@ -93,6 +96,11 @@ class BodySink:
         if self._handle < 0:
             raise StoreError("this body could not be recorded")
         data, self._pending = bytes(self._pending), bytearray()
+        self._store(data)
+
+    def _store(self, data: bytes) -> None:
+        if self._handle < 0:
+            raise StoreError("this body could not be recorded")
         try:
             self._disk.write(self._handle, data)
         except OSError as error:
