@@ -12,7 +12,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-PARTS = ("recognition", "policy", "signing", "masking", "recording")
+PARTS = ("start", "recognition", "policy", "signing", "masking", "recording", "upload")
 
 
 def main() -> None:

@@ -40,17 +40,40 @@ def token(folder: Path) -> str:
     return jwt.encode(claims, key, "RS256", {"kid": "bench"})
 
 
+PROGRAM = (str(BIN / "flowwarden"), "run", "--conf")
+
+
 def gateway(
     stack: ExitStack,
     folder: Path,
     upstream: int,
     trusted: Path,
-    program: tuple[str, ...] = (str(BIN / "flowwarden"), "run", "--conf"),
+    program: tuple[str, ...] = PROGRAM,
     more: tuple[str, ...] = (),
     policy: str = "",
 ) -> tuple[subprocess.Popen[bytes], int]:
     """`flowwarden run` with the shipped rules, every station on, and the server as its sandbox."""
     port, admin = free_port(), free_port()
+    env = {**os.environ, "AWS_CA_BUNDLE": str(trusted)}
+    sandbox = f"https://localhost:{upstream}\nssl_verify_upstream_trusted_ca: {trusted}"
+    process = start(folder, port, admin, sandbox, env, program, more, policy)
+    stack.callback(_stop, process)
+    wait_for_port(admin)
+    wait_for_port(port)
+    return process, port
+
+
+def start(
+    folder: Path,
+    port: int,
+    admin: int,
+    sandbox: str,
+    env: dict[str, str],
+    program: tuple[str, ...] = PROGRAM,
+    more: tuple[str, ...] = (),
+    policy: str = "",
+) -> subprocess.Popen[bytes]:
+    """Writes the files of a gateway and starts it."""
     rules = folder / "rules"
     shutil.copytree(SHIPPED, rules)
     shutil.copy(folder / "jwks.json", rules / "jwks.json")
@@ -61,19 +84,11 @@ def gateway(
         "credentials:\n  - {groups: [developers], assume_role: 'arn:aws:iam::123456789012:role/bench', accounts: ['123456789012'], duration: 15m}\n"
     )
     (folder / "mitm.conf").write_text(
-        f"listen_host: 127.0.0.1\nlisten_port: {port}\nwarden_admin_listen: 127.0.0.1:{admin}\n"
-        f"warden_sandbox: https://localhost:{upstream}\nssl_verify_upstream_trusted_ca: {trusted}\n"
+        f"listen_host: 127.0.0.1\nlisten_port: {port}\nwarden_admin_listen: 127.0.0.1:{admin}\nwarden_sandbox: {sandbox}\n"
     )
-    process = subprocess.Popen(
-        [*program, str(folder / "mitm.conf"), *more],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "AWS_CA_BUNDLE": str(trusted)},
+    return subprocess.Popen(
+        [*program, str(folder / "mitm.conf"), *more], cwd=folder, stdout=subprocess.DEVNULL, env=env
     )
-    stack.callback(_stop, process)
-    wait_for_port(admin)
-    wait_for_port(port)
-    return process, port
 
 
 def bare(stack: ExitStack, folder: Path, trusted: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], int]:
