@@ -6,7 +6,9 @@ import json
 import secrets
 import string
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -198,3 +200,37 @@ def test_what_nobody_answered_is_judged_by_the_rules_of_now(way: Way, alice: dic
         way.gateway.write_rules("policy", POLICY | {"rules": [*POLICY["rules"], *RULES]})
     assert held and held[0].status == 403 and "the rules changed" in held[0].text
     assert len(way.calls) == before
+
+
+def test_tls_to_the_proxy_itself_is_http1(way: Way, alice: dict[str, str]) -> None:
+    """HTTP/2 is for the hosts that need it: its memory is not bounded."""
+    client = way.gateway.client(alice["FLOWWARDEN_HANDLE"])
+    assert client.start_tls("proxy.example.com", alpn=("h2", "http/1.1")) == "http/1.1"
+    fields = [("Host", "flowwarden.internal"), *client.proxy_fields()]
+    assert client.request("GET", "http://flowwarden.internal/whoami", fields).status == 200
+
+
+def resident(way: Way) -> int:
+    """Bytes of memory that the gateway has."""
+    assert way.gateway.process is not None
+    status = Path(f"/proc/{way.gateway.process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the gateway's memory from /proc")
+def test_bodies_that_nobody_completed_are_given_back(way: Way, alice: dict[str, str]) -> None:
+    """Connections that send most of a large body and close leave nothing behind that adds up."""
+    host = "dynamodb.eu-central-1.amazonaws.com"
+    head = f"POST / HTTP/1.1\r\nHost: {host}\r\nX-Amz-Target: DynamoDB_20120810.PutItem\r\n"
+    head += "Content-Type: application/x-amz-json-1.0\r\nContent-Length: 30000001\r\n\r\n"
+    before = resident(way)
+    for _ in range(8):
+        clients = [way.tunnel(alice, host) for _ in range(4)]
+        for client in clients:
+            client.send(head.encode())
+            for _ in range(30):
+                client.send(b"x" * 1_000_000)
+        time.sleep(0.5)  # until the gateway has them all
+        for client in clients:
+            client.close()
+    assert resident(way) - before < 350 << 20  # 960 MB were sent
