@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 import string
@@ -234,3 +235,20 @@ def test_bodies_that_nobody_completed_are_given_back(way: Way, alice: dict[str, 
         for client in clients:
             client.close()
     assert resident(way) - before < 350 << 20  # 960 MB were sent
+
+
+def test_keys_in_a_request_are_in_no_recording(way: Way, alice: dict[str, str]) -> None:
+    """Keys that the agent gives to S3 (SSE-C) or to another service open what they protect for every reader."""
+    key = base64.b64encode(secrets.token_bytes(32)).decode()
+    name = "x-amz-server-side-encryption-customer-key"
+    fields = (
+        (f"{name}-algorithm", "AES256"),
+        (name, key),
+        (f"x-amz-copy-source-{name.removeprefix('x-amz-')}", key),
+        ("api-key", key),
+    )
+    url = "https://bucket.s3.eu-central-1.amazonaws.com/kept"
+    assert way.raw(alice, "GET", url, service="s3", fields=fields).status in (200, 404)
+    files = [path for path in way.gateway.recordings.rglob("*") if path.is_file()]
+    assert any(b"/kept" in path.read_bytes() for path in files)
+    assert not [path for path in files if key.encode() in path.read_bytes()]

@@ -27,7 +27,12 @@ FRAME_LIMIT = 1 << 20  # bytes of a body that stands in the frame itself
 MARKS = {"denied": ":no_entry:", "held": ":hourglass:", "masked": ":lock:"}
 _EMPTY = hashlib.sha256(b"").hexdigest()
 _NOTHING = Call(aws=False)
-_SECRET_HEADERS = frozenset({b"authorization", b"x-amz-security-token", b"cookie", b"x-api-key", b"set-cookie"})
+_SSE_C = b"server-side-encryption-customer-key"
+_SECRET_HEADERS = frozenset(
+    {b"authorization", b"x-amz-security-token", b"cookie", b"set-cookie", b"x-amz-" + _SSE_C}
+    | {b"x-amz-copy-source-" + _SSE_C, b"x-amz-mfa", b"api-key", b"x-api-key", b"x-goog-api-key", b"x-auth-token"}
+    | {b"private-token", b"x-vault-token"}
+)
 
 
 class Intend(Judge):
