@@ -227,7 +227,7 @@ LOOKALIKES: dict[str, Callable[[random.Random], object]] = {
     "policy": lambda rng: {"Document": quote(json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["secretsmanager:GetSecretValue", "s3:*"], "Resource": "*"}]}))},
     "account": lambda rng: {"PasswordPolicy": {"MinimumPasswordLength": 14, "RequireSymbols": True}, "PasswordLastUsed": "2026-01-01T00:00:00Z", "TokenExpirationDate": "2027-01-01", "AccessKeyId": "AKIA" + examples.random_text("b32", 16, rng)},
     "public key": lambda rng: {"PublicKey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + _b64(rng, 32), "Pem": "-----BEGIN CERTIFICATE-----\n" + "\n".join(_b64(rng, 48) for _ in range(12)) + "\n-----END CERTIFICATE-----\n"},
-    "integrity": lambda rng: {"lock": f'"resolved": "https://registry.npmjs.org/x/-/x-1.2.3.tgz", "integrity": "sha512-{_b64(rng, 64)}"'},
+    "integrity": lambda rng: {"lock": f'"resolved": "https://npm.example.com/x/-/x-1.2.3.tgz", "integrity": "sha512-{_b64(rng, 64)}"'},
     "code": lambda rng: {"text": "password = os.environ['DB_PASSWORD']\ntoken: str = get_token(client_secret)\nif secret is None: raise ValueError(access_key)\napi_key=settings.API_KEY.value\nconst token = process.env.GITHUB_TOKEN;"},
     "digits": lambda rng: {"order": f"{rng.randrange(10**15, 10**16)}", "timestamp": 1767225600000 + rng.getrandbits(30), "ip": "10.1.2.3:8443", "phone": "0301234567"},
     "instances": lambda rng: {"Instances": [{"InstanceId": f"i-{_hex(rng, 17)}", "ImageId": f"ami-{_hex(rng, 17)}", "SubnetId": f"subnet-{_hex(rng, 17)}", "ClientToken": str(uuid.UUID(int=rng.getrandbits(128))), "PrivateDnsName": "ip-10-0-0-1.eu-west-1.compute.internal"} for _ in range(5)]},

@@ -27,7 +27,9 @@ import pytest
 from mitmproxy import http
 
 from flowwarden import proof
-from flowwarden.guard import Guard, Station, stream_request, stream_response
+from flowwarden.failing import stream_request, stream_response
+from flowwarden.guard import Guard
+from flowwarden.station import Station
 from support.harness import HOST, At, Proxy, after, drained, running, without
 
 VERSIONS = pytest.mark.parametrize("version", ["h1", "h2"])

@@ -10,7 +10,9 @@ from mitmproxy.test import tflow
 
 from flowwarden import access, proof
 from flowwarden.errors import ConfigError, Refusal, StoreError
-from flowwarden.guard import Guard, Station, guarded, stream_request, stream_response, unavailable, undeliverable
+from flowwarden.failing import guarded, stream_request, stream_response, unavailable, undeliverable
+from flowwarden.guard import Guard
+from flowwarden.station import Station
 from support.harness import At
 
 

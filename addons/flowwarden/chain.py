@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .approval.addon import Approve
 from .connect.addon import Connect
 from .credentials.addon import Lend, Swap
-from .guard import Guard, Station
+from .guard import Guard
 from .identity.addon import Identify
 from .masking.addon import KeepMasks, Mask
 from .operators.addon import Internal
@@ -15,6 +15,7 @@ from .policy.addon import Decide
 from .recognition.addon import Recognise
 from .recording.addon import Intend, Record
 from .signing.addon import Sign
+from .station import Station
 
 if TYPE_CHECKING:
     from .services import Services

@@ -18,59 +18,15 @@ from mitmproxy.proxy import layer, server_hooks
 
 from . import access, proof, wire
 from . import refusal as refusals
-from .errors import FlowwardenError, Refusal, StoreError
+from .errors import Refusal
+from .failing import stopping, unavailable, undeliverable
+from .station import Signer, Station
 
 log = logging.getLogger("flowwarden")
 
 Hook = Callable[..., Any]
 Step = tuple[int, Awaitable[None]]  # the place of a station in the table, and what it waits for
 Stream = Callable[[bytes], Iterable[bytes] | bytes]
-
-
-class Station:
-    """Base of the stations. Hooks are mitmproxy's, by name; a station that has none of a name is not asked."""
-
-    name = ""
-
-
-class Signer(Station):
-    """The station that answers the wire when a request leaves."""
-
-    def sign(self, flow: http.HTTPFlow) -> http.Request:
-        raise NotImplementedError
-
-    def dial(self, flow: http.HTTPFlow) -> tuple[tuple[str, int], bool]:
-        raise NotImplementedError
-
-
-def unavailable(station: str, crash: BaseException) -> Refusal:
-    """The refusal for a station that failed. The agent reads which station; the log has the rest."""
-    if isinstance(crash, Refusal):
-        crash.station = crash.station or station
-        return crash
-    if isinstance(crash, StoreError):
-        return Refusal(
-            f"the gateway cannot record: {crash.message}", status=503, code="ServiceUnavailable", station=station
-        )
-    if isinstance(crash, FlowwardenError):
-        return Refusal(crash.message, status=503, code="ServiceUnavailable", station=station)
-    log.error("station %s failed: %s", station, type(crash).__name__, exc_info=crash)
-    why = f"the gateway's station {station!r} failed; nothing was let through"
-    return Refusal(why, status=503, code="ServiceUnavailable", station=station)
-
-
-def undeliverable(station: str, crash: BaseException) -> Refusal:
-    """The refusal for a failure after bytes have left for upstream: 502, because the call may have been carried out."""
-    why = unavailable(station, crash)
-    if not isinstance(crash, Refusal):
-        why.status, why.code = 502, "BadGateway"
-    return why
-
-
-def _stopping(crash: BaseException) -> bool:
-    """Whether the hook's own task is being cancelled; a CancelledError from elsewhere is a failure like any other."""
-    task = asyncio.current_task()
-    return isinstance(crash, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _unfit(flow: http.HTTPFlow, streams: bool) -> Refusal | None:
@@ -109,7 +65,7 @@ class Guard:
             await self._call("client_connected", client)
         except BaseException as crash:
             client.error = unavailable("connect", crash).message
-            if _stopping(crash):
+            if stopping(crash):
                 raise
 
     async def client_disconnected(self, client: connection.Client) -> None:
@@ -132,7 +88,7 @@ class Guard:
             await self._call("tls_clienthello", data)
         except BaseException as crash:
             access.tunnel(data.context.client).refused = unavailable("connect", crash).message
-            if _stopping(crash):
+            if stopping(crash):
                 raise
 
     def next_layer(self, data: layer.NextLayer) -> None:
@@ -150,7 +106,7 @@ class Guard:
             await self._call("server_connect", data)
         except BaseException as crash:
             data.server.error = unavailable("connect", crash).message
-            if _stopping(crash):
+            if stopping(crash):
                 raise
 
     async def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
@@ -175,7 +131,7 @@ class Guard:
                 await made
             except BaseException as crash:
                 access.of(flow).refusal = undeliverable(self.table["responseheaders"][index][0].name, crash)
-                if _stopping(crash):
+                if stopping(crash):
                     raise
                 return
             step = self._head_back(flow, index + 1)
@@ -207,7 +163,7 @@ class Guard:
                 await made
             except BaseException as crash:
                 self._refuse_request(event, flow, self.table[event][index][0], crash)
-                if _stopping(crash):
+                if stopping(crash):
                     raise
             step = self._judge(event, flow, index + 1)
 
@@ -233,7 +189,7 @@ class Guard:
                     return index, made
             except BaseException as crash:
                 self._refuse_request(event, flow, station, crash)
-                if _stopping(crash):
+                if stopping(crash):
                     raise
         if flow.response is not None and event == "requestheaders":
             flow.request.stream = True  # the wire then answers on the head
@@ -259,7 +215,7 @@ class Guard:
                     return index, made
             except BaseException as crash:
                 access.of(flow).refusal = undeliverable(station.name, crash)
-                if _stopping(crash):
+                if stopping(crash):
                     raise
                 return None
         return None
@@ -287,7 +243,7 @@ class Guard:
                 if not streams and (station.name != "record" or (own and owner.refusal is None)):
                     self.answer(flow, why)
                 owner.refusal = owner.refusal or why
-                if _stopping(crash):
+                if stopping(crash):
                     raise
         self._done(flow)
 
@@ -303,7 +259,7 @@ class Guard:
                 await self._call("websocket_message", flow)
         except BaseException as crash:
             owner.refusal = unavailable("record", crash)
-            if _stopping(crash):
+            if stopping(crash):
                 raise
         if owner.refusal is not None:
             assert flow.websocket is not None
@@ -413,7 +369,7 @@ class Guard:
                     await made
             except BaseException as crash:
                 unavailable(station.name, crash)
-                if _stopping(crash):
+                if stopping(crash):
                     raise
 
     def _done(self, flow: http.HTTPFlow) -> None:
@@ -440,40 +396,3 @@ _EVENTS = (
     "websocket_message",
     "websocket_end",
 )
-
-
-def guarded(
-    station: str, stream: Callable[[bytes], bytes], on_failure: Callable[[Refusal], None]
-) -> Callable[[bytes], bytes]:
-    """A stream callable that latches: after its first failure it emits nothing more and keeps raising.
-
-    The wire turns what it raises into a cut on both sides.
-    """
-    failed: list[Refusal] = []
-
-    def run(data: bytes) -> bytes:
-        if failed:
-            raise failed[0]
-        try:
-            return stream(data)
-        except BaseException as crash:
-            failed.append(undeliverable(station, crash))
-            on_failure(failed[0])
-            raise failed[0] from None
-
-    return run
-
-
-def stream_request(flow: http.HTTPFlow, station: str, stream: Callable[[bytes], bytes]) -> None:
-    """Lets a request's body stream through a callable of the gateway's own."""
-    run = guarded(station, stream, lambda why: setattr(access.of(flow), "refusal", why))
-    proof.of(flow).request_stream = run
-    flow.request.stream = run
-
-
-def stream_response(flow: http.HTTPFlow, station: str, stream: Callable[[bytes], bytes]) -> None:
-    """Lets an answer's body stream through a callable of the gateway's own."""
-    assert flow.response is not None
-    run = guarded(station, stream, lambda why: setattr(access.of(flow), "refusal", why))
-    proof.of(flow).response_stream = run
-    flow.response.stream = run

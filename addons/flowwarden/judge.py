@@ -8,7 +8,7 @@ from mitmproxy import http
 
 from . import access, proof
 from .access import Access
-from .guard import Station
+from .station import Station
 
 
 class Judge(Station):

@@ -16,8 +16,10 @@ from mitmproxy import certs, http
 from mitmproxy import options as moptions
 
 from flowwarden import access, proof
-from flowwarden.guard import Guard, Signer, Station, stream_request, stream_response
+from flowwarden.failing import stream_request, stream_response
+from flowwarden.guard import Guard
 from flowwarden.master import DumpMaster, WebMaster
+from flowwarden.station import Signer, Station
 from flowwarden.types import Request
 
 from .wire_clients import CLIENTS, HOST, PATIENCE, Client, Upstream

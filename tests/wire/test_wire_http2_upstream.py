@@ -14,7 +14,7 @@ import h2.events
 import pytest
 
 from flowwarden import proof
-from flowwarden.guard import stream_request
+from flowwarden.failing import stream_request
 from support.certs import Authority
 from support.harness import SECRET, At, Proxy, Station, after, running
 from support.wire_clients import PATIENCE

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from flowwarden import access, proof
-from flowwarden.guard import stream_request, stream_response
+from flowwarden.failing import stream_request, stream_response
 from support.harness import At, Passing, after, running
 
 VERSIONS = pytest.mark.parametrize("version", ["h1", "h2"])

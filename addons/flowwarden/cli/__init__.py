@@ -20,9 +20,14 @@ class _Group(click.Group):
         except FlowwardenError as error:
             click.echo(f"flowwarden: {error}", err=True)
             ctx.exit(error.exit_code)
-        except BrokenPipeError:
+        except BrokenPipeError:  # before OSError, whose kind it is
             sys.stderr.close()
             ctx.exit(0)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            click.echo(f"flowwarden: {error.filename}: {error.strerror}", err=True)
+            ctx.exit(2)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

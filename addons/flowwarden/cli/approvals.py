@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..errors import ConfigError
 from ..operators.client import Client
 from .common import LOGIN_FILE, admin_option, console, json_option, print_json, show, table, token, token_option
 
@@ -127,7 +128,11 @@ def _text(value: Any) -> str:
 @click.option("--scope", default="openid profile email", show_default=True, help="Scopes to ask for.")
 def login(issuer: str, client_id: str, scope: str) -> None:
     """An operator's or approver's sign-in (OAuth device code, RFC 8628); the token is kept for later commands."""
+    from ..identity.rules import safe_url
     from ..operators.login import device_login
+
+    if not safe_url(issuer):
+        raise ConfigError(f"{issuer!r} is not an https:// URL", "--issuer takes the `iss` of your tokens")
 
     found = device_login(issuer, client_id, scope.split(), tell=click.echo)
     LOGIN_FILE.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -76,7 +76,9 @@ def token(file: str | None) -> str:
         try:
             found = Path(file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"the token file {file} cannot be read: {error}") from None
+            raise ConfigError(
+                f"the token file {file} cannot be read: {getattr(error, 'strerror', None) or error}"
+            ) from None
     else:
         found = os.environ.get("FLOWWARDEN_TOKEN", "")
         if not found and LOGIN_FILE.is_file():
@@ -94,12 +96,18 @@ def fail(message: str) -> NoReturn:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-token_option = click.option("--token-file", metavar="F", help="File that holds an OIDC token; - for standard input.")
+token_option = click.option(
+    "--token-file",
+    metavar="F",
+    help="File that holds an OIDC token; - for standard input. Without it: FLOWWARDEN_TOKEN, then the last login.",
+)
 recordings_option = click.option(
     "--recordings",
     metavar="DIR",
-    default=lambda: os.environ.get("FLOWWARDEN_RECORDINGS", "recordings"),
-    show_default="recordings",
+    default="recordings",
+    show_default=True,
+    envvar="FLOWWARDEN_RECORDINGS",
+    show_envvar=True,
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder that the gateway records to.",
 )
@@ -107,7 +115,9 @@ admin_option = click.option(
     "--url",
     "admin_url",
     metavar="URL",
-    default=lambda: os.environ.get("FLOWWARDEN_URL", "http://127.0.0.1:8082"),
-    show_default="http://127.0.0.1:8082",
+    default="http://127.0.0.1:8082",
+    show_default=True,
+    envvar="FLOWWARDEN_URL",
+    show_envvar=True,
     help="The operators' listener.",
 )

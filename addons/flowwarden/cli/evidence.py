@@ -100,7 +100,14 @@ def rebuild(recordings: Path) -> None:
 
 @click.command()
 @click.argument("session", required=False)
-@click.option("--format", "form", type=click.Choice(["mitm", "har", "jsonl"]), default="mitm", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["mitm", "har", "jsonl"]),
+    default="mitm",
+    show_default=True,
+    help="What is written.",
+)
 @click.option("--flow", "flows", multiple=True, metavar="ID", help="Only these flows.")
 @click.option(
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Where to.  [default: standard output]"

@@ -30,7 +30,7 @@ def flows(recordings: Path, as_json: bool, since: str, **asked: Any) -> None:
     found = open_index(recordings).flows(since=_since(since), **asked)
     show(as_json, found, "Flows", {
         "flow": lambda row: row["id"][:8],
-        "time": lambda row: row["time"][:19],
+        "time": lambda row: row["time"][:19].replace("T", " "),
         "who": lambda row: row.get("subject") or row.get("principal") or "",
         "action": lambda row: row["action"] or f"{row['method']} {row['host']}",
         "resource": lambda row: (row.get("resource") or "")[:60],

@@ -38,7 +38,7 @@ def run(conf: Path | None, sets: tuple[str, ...], web: bool, sandbox_host: str |
 @click.command()
 @click.argument("folder", default=".", type=click.Path(file_okay=False, path_type=Path))
 def init(folder: Path) -> None:
-    """Writes mitm.conf and rules/ to start from into a folder. What is there already stays."""
+    """Writes mitm.conf and rules/ to start from into a folder that has neither."""
     source = shipped()
     for name in _SHIPPED:
         if (folder / name).exists():

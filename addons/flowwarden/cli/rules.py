@@ -35,7 +35,9 @@ def check(folder: Path, as_json: bool) -> None:
     if as_json:
         print_json(found)
     for each in () if as_json else found:
-        click.echo(f"{each['file']}:{each['line']}: {each['severity']}: {each['message']}")
+        where = f"{each['file']}:{each['line']}" if each["line"] else each["file"]
+        message = each["message"].removeprefix(f"{each['file']}: ")
+        click.echo(f"{where}: {each['severity']}: {message}")
     errors = sum(each["severity"] == "error" for each in found)
     if not as_json:
         click.echo(f"{folder}: {errors} errors, {len(found) - errors} warnings")

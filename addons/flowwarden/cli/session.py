@@ -30,15 +30,19 @@ _SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-
 proxy_option = click.option(
     "--proxy",
     metavar="URL",
-    default=lambda: os.environ.get("FLOWWARDEN_PROXY", "http://127.0.0.1:8080"),
-    show_default="http://127.0.0.1:8080",
+    default="http://127.0.0.1:8080",
+    show_default=True,
+    envvar="FLOWWARDEN_PROXY",
+    show_envvar=True,
     help="The gateway, as the agent reaches it.",
 )
 folder_option = click.option(
     "--folder",
     metavar="DIR",
-    default=lambda: os.environ.get("FLOWWARDEN_HOME", str(Path.home() / ".flowwarden")),
+    default=lambda: str(Path.home() / ".flowwarden"),
     show_default="~/.flowwarden",
+    envvar="FLOWWARDEN_HOME",
+    show_envvar=True,
     type=click.Path(file_okay=False, path_type=Path),
     help="Where the CA bundle is written.",
 )
@@ -53,7 +57,9 @@ def session() -> None:
 @token_option
 @proxy_option
 @folder_option
-@click.option("--region", metavar="REGION", default=lambda: os.environ.get("AWS_REGION", ""), help="AWS region to set.")
+@click.option(
+    "--region", metavar="REGION", default="", envvar="AWS_REGION", show_envvar=True, help="AWS region to set."
+)
 @click.option(
     "--format", "form", type=click.Choice(["env", "json", "docker", "credential-process"]), default="env", show_default=True,
     help="How the environment is printed.",

@@ -13,7 +13,7 @@ from mitmproxy.proxy import server_hooks
 
 from .. import access, proof
 from ..errors import Refusal
-from ..guard import Station
+from ..station import Station
 from ..types import Request
 from . import addresses, names
 

@@ -9,8 +9,8 @@ from mitmproxy import http
 
 from .. import access, proof
 from ..access import Access
-from ..guard import Station
 from ..judge import Judge
+from ..station import Station
 from ..types import Session
 
 if TYPE_CHECKING:

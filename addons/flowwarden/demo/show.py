@@ -13,8 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from oidc_provider_mock import User
-from rich.console import Console
 
+from ..cli.common import console
 from ..cli.gateway import shipped
 from .cloud import Moto, Tap, furnish
 from .issuer import Issuer
@@ -35,7 +35,7 @@ class Demo:
     """Prints each thing as it happens, and remembers what did not come out."""
 
     def __init__(self) -> None:
-        self.console = Console(highlight=False)
+        self.console = console()
         self.failed: list[str] = []
         self.lines: dict[str, str] = {}
 
@@ -193,7 +193,7 @@ def unauthenticated(demo: Demo, stage: Stage, env: dict[str, str], issuer: Issue
     whoami("an expired token: ExpiredToken, with the reason", proxy(late.token("dev@example.com")), "ExpiredToken")
     good = issuer.token("other@example.com")
     head, _, signature = good.rpartition(".")
-    forged = f"{head}.{signature[::-1]}"
+    forged = f"{head}.{signature[:9]}{'A' if signature[9] != 'A' else 'B'}{signature[10:]}"
     whoami("a wrongly signed token: InvalidToken, with the reason", proxy(forged), "InvalidToken")
     other = stage.session(good)
     keys: dict[str, str] = {

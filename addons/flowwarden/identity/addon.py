@@ -14,9 +14,9 @@ from .. import access, proof
 from ..access import Access
 from ..connect import names
 from ..errors import Refusal, TokenError
-from ..guard import Station
 from ..signing import authentication, sigv4
 from ..signing.authentication import Authentication
+from ..station import Station
 from ..types import Phantom, Session
 from . import tokens
 

@@ -12,9 +12,10 @@ from .. import access, proof
 from ..access import Access
 from ..credentials import phantoms, swap
 from ..errors import Refusal
-from ..guard import Station, stream_response
+from ..failing import stream_response
 from ..judge import Judge
 from ..recording.passed import Passed
+from ..station import Station
 from ..types import Call, Operation
 from . import columns, ranges, writeback
 from .masker import Masker

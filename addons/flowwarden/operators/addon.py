@@ -8,7 +8,7 @@ from mitmproxy import http
 
 from .. import access, proof
 from ..errors import Refusal
-from ..guard import Station
+from ..station import Station
 from . import internal
 
 if TYPE_CHECKING:

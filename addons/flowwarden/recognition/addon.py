@@ -9,8 +9,8 @@ from mitmproxy import http
 from .. import access, proof
 from ..access import Access
 from ..errors import Refusal
-from ..guard import Station
 from ..signing import sigv4
+from ..station import Station
 
 if TYPE_CHECKING:
     from ..services import Services

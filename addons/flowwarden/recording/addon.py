@@ -11,9 +11,10 @@ from .. import access, proof
 from ..access import Access
 from ..credentials import names
 from ..errors import StoreError
-from ..guard import Station, stream_request
+from ..failing import stream_request
 from ..judge import Judge
 from ..signing.upload import Upload
+from ..station import Station
 from ..types import Call, Headers, Request
 from . import records
 from .frames import FrameEncoder

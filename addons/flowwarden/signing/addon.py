@@ -12,9 +12,10 @@ from mitmproxy import http
 from .. import access
 from ..access import Access
 from ..errors import Refusal
-from ..guard import Signer
 from ..masking import ranges
 from ..policy import accounts
+from ..station import Signer
+from ..types import Headers
 from . import chunked, sigv4
 from .authentication import Kind
 
@@ -49,8 +50,10 @@ class Sign(Signer):
                 "nothing was decided about this request", status=502, code="GatewayRefused", station=self.name
             )
         if owner.issued or not (call.aws or decision.sign):
-            fields = {**_PLAIN, **self._range(owner)} if decision.mask else {}
-            return _copy(flow.request, request.target, _with(request.headers, fields))
+            if not decision.mask:
+                return _copy(flow.request, request.target, request.headers)
+            headers = request.headers if owner.part else _whole(request.headers)
+            return _copy(flow.request, request.target, _with(headers, {**_PLAIN, **self._range(owner)}))
         if owner.auth is None:
             if not decision.unsigned:
                 raise Refusal("the request is not signed", code="MissingAuthenticationToken", station=self.name)
@@ -102,6 +105,11 @@ def _copy(request: http.Request, target: str, headers: tuple[tuple[bytes, bytes]
     made.data = data
     made.stream = request.stream
     return made
+
+
+def _whole(headers: Headers) -> Headers:
+    """The fields of a request for all of a resource (a server may ignore Range): a part of it can split a secret."""
+    return tuple(field for field in headers if field[0].lower() not in (b"range", b"if-range"))
 
 
 def _with(headers: tuple[tuple[bytes, bytes], ...], fields: dict[str, str]) -> tuple[tuple[bytes, bytes], ...]:
