@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help setup demo test lint bench bench-masks soak lock clean
+.PHONY: help setup demo test lint docs bench bench-masks soak lock clean
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -20,6 +20,9 @@ test: setup      ## every test
 
 lint: setup      ## ruff and mypy --strict
 	@.venv/bin/ruff check addons tests bench && .venv/bin/ruff format --check addons tests bench && .venv/bin/mypy
+
+docs: setup      ## docs/cli.md again from the help of the commands
+	@$(PY) tools/cli_docs.py
 
 bench: setup     ## the gateway beside a bare mitmdump, in one run
 	@$(PY) bench/bench.py

@@ -1,0 +1,45 @@
+"""What a user does wrong is one line on standard error and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from flowwarden.cli import main
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["init", "FILE/below"],
+        ["login", "--issuer", "foo"],
+        ["login", "--issuer", "http://idp.example.com"],
+        ["flows", "--recordings", "nowhere"],
+        ["session", "start", "--token-file", "nowhere"],
+        ["approvals", "list", "--url", "http://example.com", "--token-file", "FILE"],
+        ["replay"],
+    ],
+    ids=" ".join,
+)
+def test_one_line(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").write_text("x.y.z")
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("flowwarden: ")
+    assert done.stderr.count("\n") == 1
+    assert "Errno" not in done.stderr
+
+
+def test_the_recordings_folder_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FLOWWARDEN_RECORDINGS", str(tmp_path / "elsewhere"))
+    assert str(tmp_path / "elsewhere") in CliRunner().invoke(main, ["verify"]).stderr
+
+
+def test_a_missing_rules_folder_is_said_without_a_line_number(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["rules", "check", "--rules", str(tmp_path)])
+    assert done.exit_code == 1
+    assert f"{tmp_path}/masks.yaml: error: the file does not exist" in done.stdout
+    assert ":0:" not in done.stdout
