@@ -13,6 +13,7 @@ from mitmproxy.tools.web import app as webapp
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.websocket import websocket_connect
 
+from flowwarden import access
 from flowwarden import master as masters
 from support.gateway import free_port
 from support.harness import Proxy, running
@@ -150,6 +151,15 @@ async def test_the_view_keeps_a_bounded_number_of_flows(monkeypatch):
 
 
 # -- hooks --------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_asked_of_the_gateway_itself_is_not_shown():
+    """A call to flowwarden.internal carries an OIDC token, and its answer a handle and phantom keys."""
+    async with running(web=True) as proxy:
+        inner, outer = tflow.tflow(), tflow.tflow()
+        access.of(inner).internal = True
+        proxy.master.view.add([inner, outer])  # type: ignore[union-attr]
+        assert [flow.id for flow in proxy.master.view] == [outer.id]  # type: ignore[union-attr]
 
 
 async def test_the_masters_have_an_allow_list_of_addons():

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from mitmproxy import addonmanager, exceptions, hooks
+from mitmproxy import addonmanager, exceptions, hooks, http
 from mitmproxy import flow as mflow
 from mitmproxy import options as moptions
 from mitmproxy.addons import (
@@ -28,6 +28,7 @@ from mitmproxy.tools.web import app as webapp
 from mitmproxy.tools.web import master as webmaster
 from mitmproxy.tools.web import webaddons
 
+from . import access
 from .guard import Guard
 from .wire import connections
 
@@ -184,6 +185,8 @@ class BoundedView(view.View):
     """mitmproxy's flow view, which would keep every flow for ever, with a cap."""
 
     def add(self, flows: Any) -> None:
+        """What is asked of flowwarden.internal stays out: it holds tokens, handles and phantom keys."""
+        flows = [flow for flow in flows if not (isinstance(flow, http.HTTPFlow) and access.of(flow).internal)]
         super().add(flows)
         if len(self._store) > WEB_FLOWS:
             ended = [flow for flow in list(self._store.values())[: len(self._store) - WEB_FLOWS] if not flow.live]
