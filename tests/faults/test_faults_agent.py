@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
 import string
 import threading
@@ -252,3 +253,23 @@ def test_keys_in_a_request_are_in_no_recording(way: Way, alice: dict[str, str]) 
     files = [path for path in way.gateway.recordings.rglob("*") if path.is_file()]
     assert any(b"/kept" in path.read_bytes() for path in files)
     assert not [path for path in files if key.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("wanted", ["Bytes=5-14", "bytes=5-14, 20-21", "bytes=5-14;q"])
+def test_a_range_that_is_spelt_oddly(way: Way, alice: dict[str, str], wanted: str) -> None:
+    """However it is spelt, and whatever S3 makes of it, half a secret does not pass."""
+    body = b" " + token().encode() + b" " * 100
+
+    def script(exchange: Exchange) -> Answer | None:
+        if exchange.service != "s3":
+            return None
+        asked = exchange.seen.header("range").lower().removeprefix("bytes=")
+        first, last = re.match(r"(\d+)-(\d+)", asked).groups()  # type: ignore[union-attr]
+        start, end = int(first), min(int(last), len(body) - 1)
+        return 206, {"content-range": f"bytes {start}-{end}/{len(body)}"}, body[start : end + 1]
+
+    way.aws.answer(script)
+    url = "https://bucket.s3.eu-central-1.amazonaws.com/k"
+    reply = way.raw(alice, "GET", url, service="s3", fields=(("Range", wanted),))
+    assert body[5:15] not in reply.body
+    assert reply.status == (206 if wanted == "Bytes=5-14" else 502)

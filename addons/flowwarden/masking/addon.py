@@ -142,7 +142,12 @@ class Mask(Station):
     @staticmethod
     def _cut(owner: Access, response: http.Response) -> ranges.Cut | None:
         """What brings the answer to a widened range request down to the part that the agent asked for."""
-        if owner.part is None or response.status_code != 206:
+        if response.status_code != 206:
+            return None
+        if owner.part is None:
+            if owner.call is not None and owner.call.operation == _GET_OBJECT and _ranged(owner):
+                why = "the answer is a part of an object, and not one that can be fetched wider"
+                raise Refusal(why, status=502, code="UnreadableAnswer", station="mask")
             return None
         return ranges.Cut(owner.part, response.headers.get("content-range", ""))
 
@@ -174,6 +179,10 @@ def _opaque(owner: Access) -> None:
     if owner.decision is not None and owner.decision.opaque == "deny":
         why = "the answer cannot be searched for secrets, and the rule denies what cannot (opaque: deny)"
         raise Refusal(why, status=502, code="OpaqueAnswer", station="mask")
+
+
+def _ranged(owner: Access) -> bool:
+    return owner.request is not None and bool(owner.request.header("range"))
 
 
 def _length(response: http.Response) -> int | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..types import Headers
 from .model import refuse
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"(?i:bytes)=(\d*)-(\d*)", re.ASCII)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
