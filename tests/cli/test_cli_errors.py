@@ -20,6 +20,7 @@ from flowwarden.cli import main
         ["session", "start", "--token-file", "nowhere"],
         ["approvals", "list", "--url", "http://example.com", "--token-file", "FILE"],
         ["replay"],
+        ["flows", "--recordings", ".", "--since", "yesterday"],
     ],
     ids=" ".join,
 )
@@ -43,3 +44,22 @@ def test_a_missing_rules_folder_is_said_without_a_line_number(tmp_path: Path) ->
     assert done.exit_code == 1
     assert f"{tmp_path}/masks.yaml: error: the file does not exist" in done.stdout
     assert ":0:" not in done.stdout
+
+
+def test_an_export_of_nothing_is_a_no_and_leaves_no_file(tmp_path: Path) -> None:
+    (tmp_path / "evidence.ndjson").touch()
+    done = CliRunner().invoke(
+        main, ["export", "nobody", "--recordings", str(tmp_path), "-o", str(tmp_path / "out.mitm")]
+    )
+    assert done.exit_code == 1
+    assert "there are no such flows" in done.stderr
+    assert not (tmp_path / "out.mitm").exists()
+
+
+@pytest.mark.parametrize(
+    "time", ["2026", "2026-11", "2026-11-20", "2026-11-20T18:00", "2026-11-20T18:00:00Z", "2h", ""]
+)
+def test_times_that_since_takes(time: str) -> None:
+    from flowwarden.cli.flows import _since
+
+    assert time == "2h" or _since(time) == time

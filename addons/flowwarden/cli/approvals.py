@@ -119,6 +119,10 @@ def _answer(client: Client, id: str, approved: bool, reason: str, as_json: bool)
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return "\n".join(value)
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
 
 

@@ -42,7 +42,8 @@ def _plain(value: Any) -> Any:
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
     """A table whose cells are plain text: what an agent wrote is never read as markup."""
-    made = Table(title=title, title_justify="left", expand=False)
+    columns = tuple(columns)
+    made = Table(title=title, title_justify="left", expand=False, show_header=any(columns))
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:

@@ -14,7 +14,7 @@ from ..errors import StoreError
 from ..recording.anchor import fetcher, from_option
 from ..recording.index import rebuild as rebuild_index
 from ..recording.verify import verify as check
-from .common import console, json_option, print_json, recordings_option, table
+from .common import console, fail, json_option, print_json, recordings_option, table
 
 
 @click.command()
@@ -135,6 +135,10 @@ def export(
     with ExitStack() as stack:
         out = stack.enter_context(output.open("wb")) if output else sys.stdout.buffer
         count = write(recordings, out, format=form, session=session, flows=chosen, verbatim=proof_file is not None)  # type: ignore[arg-type]
+    if not count and (session or chosen):
+        if output:
+            output.unlink()
+        fail("there are no such flows; `flowwarden flows` lists them")
     click.echo(f"{count} flows", err=True)
     if proof_file is not None:
         proof_file.write_text(json.dumps(proof(recordings, session=session, flows=chosen)), encoding="utf-8")

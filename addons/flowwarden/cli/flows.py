@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import FlowwardenError, StoreError
+from ..errors import ConfigError, FlowwardenError, StoreError
 from ..recording.index import FILE, Index, rebuild
 from ..recording.read import frame_state, full_bodies, record_at
 from ..yamlfile import seconds
@@ -132,6 +133,10 @@ def _since(text: str) -> str:
     try:
         age = seconds(text)
     except ValueError:
+        if text and not re.match(r"\d{4}(-\d\d(-\d\d([T ].*)?)?)?$", text):
+            raise ConfigError(
+                f"--since {text!r} is not a time", "Give 2026-11-20T18:00:00Z, its beginning, or 2h"
+            ) from None
         return text
     return (datetime.now(UTC) - timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ")
 

@@ -125,9 +125,9 @@ def _decide(recordings: Path, session: str | None, folder: Path, since: str, unt
             (c.flow[:8], c.subject, c.operation, f"{c.was} → {c.now}", ", ".join(c.rules_now), "ran" if c.ran else "")
             for c in result.changed
         )
-        console().print(
-            table(f"What changes under {folder}", ("flow", "who", "operation", "decision", "rules", ""), rows)
-        )
+        if result.changed:
+            columns = ("flow", "who", "operation", "decision", "rules", "")
+            console().print(table(f"What changes under {folder}", columns, rows))
         click.echo(
             f"{result.decided} decided, {len(result.changed)} change, {len(result.refused)} that ran would be refused"
         )
