@@ -37,6 +37,7 @@ RULES = [
     rule("StartInstances", scope="session", **{"for": "30m"}, actions=["ec2:StartInstances", "ec2:MonitorInstances"]),
     rule("DeleteVolume", approvers={"groups": ["sre"], "count": 2}),
     rule("DeleteTable", hold="200ms", actions=["dynamodb:DeleteTable"]),
+    rule("PutTagged", actions=["s3:PutObject"], params={"Key": ["held/*"]}),
 ]
 
 
@@ -105,6 +106,30 @@ def state(way: Way, approval: str, token: str) -> str:
 
 def sent(way: Way, action: str) -> int:
     return sum(seen.action == action for seen in way.calls)
+
+
+@pytest.mark.parametrize("approve", [True, False])
+def test_an_upload_that_is_small_enough_is_read_and_held(
+    way: Way, env: dict[str, str], carol: str, approve: bool
+) -> None:
+    """boto3 streams every upload to S3; an approval is for exactly one body, so this one is read before anybody is asked."""
+    bucket, key = "held-uploads", f"held/{approve}"
+    s3 = boto_client("s3", env)
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(lambda: s3.put_object(Bucket=bucket, Key=key, Body=b"five!"))
+        approval = asked(way, env, carol)
+        assert not [seen for seen in way.calls if seen.method == "PUT" and key in seen.target], (
+            "it left before it was approved"
+        )
+        assert answer(way, approval, carol, approve, "looked at") == 200
+        if approve:
+            assert running.result(60)["ETag"]
+            assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == b"five!"
+        else:
+            with pytest.raises(ClientError, match="looked at"):
+                running.result(60)
+            assert not [seen for seen in way.calls if seen.method == "PUT" and key in seen.target]
 
 
 def test_a_late_answer(way: Way, env: dict[str, str], carol: str) -> None:
