@@ -63,3 +63,12 @@ def test_times_that_since_takes(time: str) -> None:
     from flowwarden.cli.flows import _since
 
     assert time == "2h" or _since(time) == time
+
+
+def test_renew_asks_the_gateway_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("x.y.z")
+    monkeypatch.setenv("HTTPS_PROXY", "http://flowwarden:handle@127.0.0.1:1")
+    done = CliRunner().invoke(main, ["session", "renew", "id", "--token-file", str(tmp_path / "token")])
+    assert done.exit_code == 2
+    assert "the gateway at http://127.0.0.1:1 cannot be reached" in done.stderr
+    assert "handle" not in done.stderr

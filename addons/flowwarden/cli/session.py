@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
@@ -122,7 +123,10 @@ def show_(id: str, admin_url: str, token_file: str | None, as_json: bool) -> Non
 @json_option
 def renew(id: str, token_file: str | None, proxy: str, as_json: bool) -> None:
     """Makes a session last longer, with a fresh token of the same principal. Run it where the agent's HTTPS_PROXY is set."""
-    handle = _handle(os.environ.get("HTTPS_PROXY", "") or proxy)
+    here = os.environ.get("HTTPS_PROXY", "")
+    handle = _handle(here or proxy)
+    if here and click.get_current_context().get_parameter_source("proxy") is ParameterSource.DEFAULT:
+        proxy = f"{here.partition('://')[0]}://{here.rpartition('@')[2] if '@' in here else here.partition('://')[2]}"
     told = _internal(proxy, "POST", "/session/renew", token(token_file), handle=handle)
     if told.get("session") != id:
         raise FlowwardenError(f"HTTPS_PROXY here is session {told.get('session')}, not {id}")
