@@ -340,7 +340,7 @@ class Guard:
 
     def may_upgrade(self, flow: http.HTTPFlow) -> bool:
         decision = access.of(flow).decision
-        return decision is not None and decision.websocket
+        return decision is not None and decision.websocket and not decision.mask
 
     def keep_answer(self, flow: http.HTTPFlow, body: bytes) -> None:
         access.of(flow).raw_answer = body

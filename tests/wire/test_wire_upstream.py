@@ -242,7 +242,7 @@ def websocket(message_hook):
     """Stations that allow WebSockets."""
 
     def allow(flow) -> None:
-        access.of(flow).decision = Decision("allow", websocket=True)
+        access.of(flow).decision = Decision("allow", websocket=True, mask=False)
 
     return after("decide", At("rules", requestheaders=allow, websocket_message=message_hook))
 

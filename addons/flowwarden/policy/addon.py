@@ -38,8 +38,8 @@ class Decide(Judge):
         rule = decision.rules[0] if decision.rules else ""
         if decision.effect == "deny":
             raise Refusal(_why(owner, rule, decision.reason), code="AccessDenied", station=self.name, rule=rule)
-        if "upgrade" in request.fields and not decision.websocket:
-            why = "no rule lets this host have a WebSocket"
+        if "upgrade" in request.fields and (decision.mask or not decision.websocket):
+            why = "no rule lets this host have a WebSocket, whose messages nobody masks (websocket: true, mask: off)"
             raise Refusal(why, code="AccessDenied", station=self.name, rule=rule)
         if call.aws and owner.auth is None and not decision.unsigned:
             why = "the request is not signed, and no rule lets this operation pass without a signature"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING
 
 from mitmproxy import http
@@ -28,6 +29,7 @@ FRAME_LIMIT = 1 << 20  # bytes of a body that stands in the frame itself
 MARKS = {"denied": ":no_entry:", "held": ":hourglass:", "masked": ":lock:"}
 _EMPTY = hashlib.sha256(b"").hexdigest()
 _NOTHING = Call(aws=False)
+_PRESIGNED = re.compile(r"([?&]X-Amz-(?:Signature|Security-Token)=)[^&]*", re.IGNORECASE)
 _SSE_C = b"server-side-encryption-customer-key"
 _SECRET_HEADERS = frozenset(
     {b"authorization", b"x-amz-security-token", b"cookie", b"set-cookie", b"x-amz-" + _SSE_C}
@@ -140,7 +142,7 @@ class Record(Station):
         body = None if owner.body == "stream" else flow.request.data.content
         masker = _masker(owner, self.services)
         masked = masker.mask_request_for_recording(owner.call or _NOTHING, fields, body or b"")
-        path = masker.mask_text(flow.request.path).encode("latin-1", "replace")
+        path = told(masker.mask_text(flow.request.path)).encode("latin-1", "replace")
         return masked.headers, None if body is None else masked.body, path
 
 
@@ -160,7 +162,7 @@ def about(owner: Access, services: Services) -> records.About:
         principal=owner.principal,
         call=owner.call,
         decision=owner.decision,
-        path=_masker(owner, services).mask_text(request.target),
+        path=told(_masker(owner, services).mask_text(request.target)),
         body_sha256=body_sha256,
         approval=owner.approval_id,
         lease=lease.credentials.access_key_id if lease is not None else "",
@@ -171,6 +173,11 @@ def about(owner: Access, services: Services) -> records.About:
     if lease is not None and lease.role_arn:
         found["role"] = lease.role_arn
     return found
+
+
+def told(target: str) -> str:
+    """A target without what would let its reader make the same call: the signature and token of a presigned URL."""
+    return _PRESIGNED.sub(r"\1", target) if "mz-" in target else target
 
 
 def label(flow: http.HTTPFlow, owner: Access) -> None:
