@@ -195,9 +195,11 @@ async def run(conf: Path | None, sets: Sequence[str] = (), *, web: bool = False,
     options.refuse_open_gate(opts)
     made = services(opts)
     try:
-        return await _serve(opts, master, made, announce, web)
+        code = await _serve(opts, master, made, announce, web)
     finally:
         await made.recorder.close()
+    announce("flowwarden has stopped; every outcome is on disk")
+    return code
 
 
 async def _serve(
