@@ -61,6 +61,8 @@ def services(opts: moptions.Options) -> Services:
     for name in ("warden_drain", "warden_retention"):
         options.duration(getattr(opts, name) or "0s", name)
     ports = _ports(opts.warden_ports)
+    if opts.warden_signing_key and not Path(opts.warden_signing_key).parent.is_dir():
+        raise ConfigError(f"warden_signing_key: there is no folder {Path(opts.warden_signing_key).parent}")
     rules = Rules(rules_folder)
     identity = identity_rules.load(rules_folder / "identity.yaml")
     lending = credential_rules.load(rules_folder / "identity.yaml")
