@@ -1,6 +1,6 @@
 """Closed by default, proven: each hook and stream callable of each station raises in a real proxy, over HTTP/1 and HTTP/2.
 
-Every row asserts both ends and the recorder. Rows of DESIGN.md §1's table (what a hook can still refuse, and how) → test:
+Every row asserts both ends and the recorder. What a hook can still refuse, and how → test:
 
 client_connected, http_connect, server_connect  test_a_connection_hook_that_fails
 next_layer                                      test_without_the_wire_nothing_leaves, tests/wire/test_wire_client.py

@@ -1,6 +1,6 @@
 """Closed by default with the real chain: each hook of each station of chain.py raises in turn, and the evidence log tells it.
 
-What each kind of hook can still do is DESIGN.md §1's table; test_failclosed.py has the rows for faults of other kinds.
+What each kind of hook can still do stands in test_failclosed.py, which has the rows for faults of other kinds.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ async def raw(gateway: Whole, head: str, *, host: str = HOST, sni: str | None = 
             return end.partial
 
 
-# -- FAULTS 5: what is no HTTP ------------------------------------------------------------------------------------
+# -- what is no HTTP ------------------------------------------------------------------------------------
 
 
 @MODULE
@@ -85,7 +85,7 @@ async def test_raw_bytes_in_a_tunnel_are_closed_and_recorded(gateway, data):
     assert record["host"] == HOST and record["refused"]
 
 
-# -- FAULTS 6: CONNECT, SNI, Host ---------------------------------------------------------------------------------
+# -- CONNECT, SNI, Host ---------------------------------------------------------------------------------
 
 
 def get(host: str = HOST, target: str = "/key", *more: str) -> str:
@@ -142,7 +142,7 @@ async def test_names_that_differ_without_a_tunnel(gateway, head):
     writer.close()
 
 
-# -- FAULTS 7: Host in odd spellings ------------------------------------------------------------------------------
+# -- Host in odd spellings ------------------------------------------------------------------------------
 
 
 @MODULE
@@ -175,13 +175,13 @@ async def test_a_host_in_odd_spelling_is_refused(gateway, host):
     "target", ["127.0.0.1", "[::1]", "2130706433", "0x7f.1", "localhost", "metadata", "a.localhost"]
 )
 async def test_a_tunnel_to_an_address_is_refused(gateway, target):
-    """Also FAULTS 47: this machine's own ports, whatever they are called."""
+    """Also: this machine's own ports, whatever they are called."""
     for port in (443, gateway.port):
         async with gateway.tunnel(target, port, status=b"403"):
             pass
 
 
-# -- FAULTS 8, 9: framing, upgrades -------------------------------------------------------------------------------
+# -- framing, upgrades -------------------------------------------------------------------------------
 
 
 @MODULE
@@ -216,7 +216,7 @@ async def test_http2_is_offered_by_host(gateway, monkeypatch):
         assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
 
 
-# -- FAULTS 46, 47: addresses -------------------------------------------------------------------------------------
+# -- addresses -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
