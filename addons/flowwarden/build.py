@@ -38,6 +38,7 @@ from .operators import api
 from .operators.services import Services as OperatorServices
 from .policy.watch import Rules
 from .recognition.recogniser import Recogniser
+from .recording import records
 from .recording.anchor import Anchors, from_option
 from .recording.indexer import Indexer
 from .recording.recorder import Recorder
@@ -281,7 +282,7 @@ async def _keep_rules(made: Services) -> None:
         if await asyncio.to_thread(made.rules.reload_if_changed):
             _name_hosts(made.recogniser, made.rules)
             log.info("rules taken up: %s", made.rules.current.digest)
-            made.note("rules", {"event": "loaded", "digest": made.rules.current.digest, "files": {}, "problem": ""})
+            made.note("rules", records.rules_event(made.rules.current.digest))
             for text in made.rules.current.alarms:
                 _alarm(made, "rules", text)
         if made.rules.alarm != alarm:
@@ -315,7 +316,7 @@ async def _retain(made: Services, keep: str) -> None:
 
 def _alarm(made: Services, kind: str, message: str) -> None:
     log.warning("alarm: %s", message)  # no error: mitmproxy would stop at one while it starts
-    made.note("alarm", {"kind": kind, "message": message})
+    made.note("alarm", records.alarm(kind, message))
 
 
 def _ports(texts: Sequence[str]) -> frozenset[int]:

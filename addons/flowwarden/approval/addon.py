@@ -12,6 +12,7 @@ from mitmproxy import http
 from ..access import Access
 from ..errors import Refusal
 from ..judge import Judge
+from ..recording import records
 from ..types import Approval, Call, Decision, Request
 from . import irreversible
 from .digest import digest
@@ -89,9 +90,8 @@ class Approve(Judge):
                 raise self._refusal("the rules changed while the call was held; repeat it", "AccessDenied", owner)
         if answered.state == "open":
             if decision.terms.on_timeout == "allow" and await approvals.aside(approvals.allow_on_timeout, answered.id):
-                self.services.note(
-                    "alarm", {"kind": "on_timeout", "message": f"approval {answered.id}: nobody answered, allowed"}
-                )
+                message = f"approval {answered.id}: nobody answered, allowed"
+                self.services.note("alarm", records.alarm("on_timeout", message))
                 return
             raise self._refusal(
                 f"approval {answered.id} was not answered in time; the question stays open until "

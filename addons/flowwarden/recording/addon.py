@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ..masking.masker import Masker
     from ..services import Services
 
-FRAME_LIMIT = 1 << 20  # bytes of a body that stands in the frame itself
 MARKS = {"denied": ":no_entry:", "held": ":hourglass:", "masked": ":lock:"}
 _EMPTY = hashlib.sha256(b"").hexdigest()
 _NOTHING = Call(aws=False)
@@ -50,7 +49,7 @@ class Intend(Judge):
         record = about(owner, self.services)
         if owner.body == "stream":
             full = owner.decision is None or owner.decision.record == "full"
-            # The agent's own upload is recorded by hash and size: it may hold what no mask can find in passing.
+            # An upload that streams is kept as it was sent where the rules say `record: full`, else by hash and size.
             passed = owner.bodies["request"] = Passed(self.services.recorder.body_sink() if full else None)
             owner.upload = Upload(passed.write)
             stream_request(flow, self.name, owner.upload)
