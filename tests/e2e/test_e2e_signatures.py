@@ -44,6 +44,21 @@ def test_an_unsigned_x_amz_header(way: Way, alice: dict[str, str]) -> None:
     assert way.calls == []
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ([], "MissingAuthenticationToken"),
+        ([("Authorization", "Bearer made-up")], "a bearer token instead of a signature"),
+    ],
+)
+def test_an_aws_call_without_a_signature(way: Way, alice: dict[str, str], fields: Fields, said: str) -> None:
+    host = STS.removeprefix("https://")
+    with way.tunnel(alice, host) as client:
+        reply = client.request("GET", QUERY, [("Host", host), *fields])
+    assert reply.status == 403 and said in reply.text
+    assert way.calls == []
+
+
 @pytest.mark.parametrize("minutes", [-20, 20])
 @pytest.mark.parametrize(("service", "url"), [("s3", f"{S3}/k"), ("sts", f"{STS}{QUERY}")])
 def test_skew(way: Way, alice: dict[str, str], minutes: int, service: str, url: str, monkeypatch: Any) -> None:

@@ -10,6 +10,7 @@ from mitmproxy import http
 from ..access import Access
 from ..errors import Refusal
 from ..judge import Judge
+from ..signing.shapes import require_unsigned_allowed
 from ..types import Decision
 from . import accounts
 
@@ -41,9 +42,8 @@ class Decide(Judge):
         if "upgrade" in request.fields and (decision.mask or not decision.websocket):
             why = "no rule lets this host have a WebSocket, whose messages nobody masks (websocket: true, mask: off)"
             raise Refusal(why, code="AccessDenied", station=self.name, rule=rule)
-        if call.aws and owner.auth is None and not decision.unsigned:
-            why = "the request is not signed, and no rule lets this operation pass without a signature"
-            raise Refusal(why, status=403, code="MissingAuthenticationToken", station=self.name)
+        if owner.auth is None:
+            require_unsigned_allowed(request, call, decision.unsigned)
         lending = self.services.lending(owner.session) if call.aws else None
         if lending is not None:
             foreign = accounts.outside(call, request, frozenset(lending.accounts))
