@@ -11,6 +11,8 @@ from mitmproxy.connection import Connection, ConnectionState
 from mitmproxy.proxy import commands, events, mode_servers
 from mitmproxy.utils import asyncio_utils
 
+from . import tls
+
 
 class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
     """Closes what a connection's handler has left open."""
@@ -40,6 +42,7 @@ def install() -> None:
     """
     mode_servers.ProxyConnectionHandler = WireConnectionHandler  # type: ignore[misc]
     asyncio_utils.set_task_debug_info = _nothing
+    tls.install()
     http.MessageData.__post_init__ = _nothing  # type: ignore[method-assign]
 
 

@@ -13,6 +13,8 @@ from .bounds import BoundedHttp1Client, BoundedHttp1Server, BoundedHttp2Server
 from .gate import Commands, Gate, without_bytes
 from .stream import WireStream
 
+RECORD = 16 * 1024  # bytes of plain text in a TLS record at most (RFC 8446, section 5.1)
+
 
 class WireLayer(HttpLayer):
     """The HTTP layer whose streams are the wire's, and which lets nothing out that a stream has not signed."""
@@ -22,6 +24,9 @@ class WireLayer(HttpLayer):
     def _handle_event(self, event: events.Event) -> Commands:
         if isinstance(event, events.Start):
             self._bound_heads()
+        yield from together(self._run(event))
+
+    def _run(self, event: events.Event) -> Commands:
         for command in super()._handle_event(event):
             if isinstance(command, commands.Log):
                 command.message = without_bytes(command.message)
@@ -56,6 +61,31 @@ class WireLayer(HttpLayer):
             event = RequestHeaders(event.stream_id, signed, event.end_stream)
             BoundedHttp1Client.bind(child.context.layers[-1])
         yield from super().event_to_child(child, event)
+
+
+def together(run: Commands) -> Commands:
+    """Sends what follows on each other to one peer at once: a head and its body are one TLS record and one system call."""
+    held: commands.SendData | None = None
+    try:
+        for command in run:
+            if type(command) is not commands.SendData:
+                if held is not None:
+                    yield held
+                    held = None
+                yield command
+            elif held is None:
+                held = command
+            elif held.connection is command.connection and len(held.data) + len(command.data) <= RECORD:
+                held = commands.SendData(held.connection, held.data + command.data)
+            else:
+                yield held
+                held = command
+    except Exception:
+        if held is not None:
+            yield held
+        raise
+    if held is not None:
+        yield held
 
 
 class ClosedLayer(layer.Layer):
