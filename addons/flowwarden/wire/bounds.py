@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 
 from mitmproxy.proxy import commands, events, layer
-from mitmproxy.proxy.layers.http import (
-    ReceiveHttp,
-)
+from mitmproxy.proxy.layers.http import HttpLayer, ReceiveHttp
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server, make_error_response
 from mitmproxy.proxy.layers.http._http2 import Http2Server
 
+from .connections import opened
 from .gate import Commands, Gate
 
 HEAD_LIMIT = 64 * 1024  # bytes of an HTTP/1 head, either direction
@@ -95,6 +94,15 @@ class BoundedHttp1Server(Bounded, Http1Server):
         self.state = self.done
         yield commands.SendData(self.conn, make_error_response(status, message))
         yield commands.CloseConnection(self.conn)
+
+    def make_pipe(self) -> Commands:
+        """After a CONNECT or an upgrade. The layers are [..., HTTP layer, this connection]."""
+        yield from super().make_pipe()
+        outer = self.context.layers[-2]
+        assert isinstance(outer, HttpLayer)
+        stream = outer.streams.get(self.stream_id)
+        if stream is not None and stream.child_layer is not None and stream.flow.request.method == "CONNECT":
+            opened(outer, stream.child_layer)
 
 
 class BoundedHttp1Client(Bounded, Http1Client):
