@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from .types import BodyMode, Call, Decision, Phantom, Principal, Request, Session
 
@@ -75,11 +75,19 @@ _accesses: WeakKeyDictionary[http.HTTPFlow, Access] = WeakKeyDictionary()
 _tunnels: WeakKeyDictionary[connection.Client, Tunnel] = WeakKeyDictionary()
 
 
+_last: ref[http.HTTPFlow] | None = None  # asked for again and again while one flow is judged
+_last_access: ref[Access] | None = None  # not held: it knows a lease, which ends with its session
+
+
 def of(flow: http.HTTPFlow) -> Access:
     """The access of a flow, made on first sight."""
+    global _last, _last_access
+    if _last is not None and _last_access is not None and _last() is flow and (last := _last_access()) is not None:
+        return last
     found = _accesses.get(flow)
     if found is None:
         found = _accesses[flow] = Access(id=flow.id)
+    _last, _last_access = ref(flow), ref(found)
     return found
 
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from mitmproxy.io import FlowReader
 from recording_helpers import SESSION, intent, one_flow, recorded, until
 
 from flowwarden.errors import StoreError
-from flowwarden.recording import records
+from flowwarden.recording import records, writer
 from flowwarden.recording.disk import Disk
 from flowwarden.recording.read import frame_bytes, outcomes
 from flowwarden.recording.read import records as read_records
@@ -160,6 +161,35 @@ async def test_many_writers_share_commits(tmp_path):
     assert sum(what == "overwrite" for what, _ in disk.calls) < 50
     await recorder.close()
     assert verify(tmp_path / "recordings").verdict == "valid"
+
+
+async def test_a_busy_recorder_gathers_and_a_quiet_one_does_not(tmp_path, monkeypatch):
+    """While several calls are under way, records that come one by one share a commit; a call alone waits for nobody."""
+    asked, go = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def gather(seconds: float) -> None:
+        assert seconds == writer.GATHER_SECONDS
+        loop.call_soon_threadsafe(asked.set)
+        assert go.wait(20)
+
+    monkeypatch.setattr(writer.time, "sleep", gather)
+    disk = Faulty()
+    recorder = open_at(tmp_path, disk=disk)
+    await recorder.append("session", {})
+    assert not asked.is_set()
+    await asyncio.gather(*(recorder.append("session", {}) for _ in range(3)))  # one turn of the loop, one batch
+    before = [what for what, _ in disk.calls].count("overwrite")
+    waiting = []
+    for _ in range(3):
+        waiting.append(asyncio.ensure_future(recorder.append("session", {})))
+        await asyncio.sleep(0)
+        recorder._hand_over()  # each as if in a turn of the loop of its own
+    await asyncio.wait_for(asked.wait(), 20)
+    go.set()
+    await asyncio.gather(*waiting)
+    assert [what for what, _ in disk.calls].count("overwrite") == before + 1
+    await recorder.close()
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
 from typing import TYPE_CHECKING
@@ -98,7 +97,8 @@ class Sign(Signer):
 
 def _copy(request: http.Request, target: str, headers: tuple[tuple[bytes, bytes], ...]) -> http.Request:
     """A copy by reference but for target and headers: a deep one costs eight times as much."""
-    data = copy.copy(request.data)
+    data = object.__new__(type(request.data))
+    data.__dict__.update(request.data.__dict__)
     data.path = target.encode("latin-1")
     data.headers = http.Headers(headers)
     made = http.Request.__new__(http.Request)

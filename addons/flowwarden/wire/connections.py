@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from mitmproxy import http
 from mitmproxy.connection import Client, Connection, ConnectionState
-from mitmproxy.proxy import commands, events, layer, mode_servers
+from mitmproxy.proxy import commands, context, events, layer, mode_servers
 from mitmproxy.proxy.layers import ClientTLSLayer, HttpLayer
 from mitmproxy.utils import asyncio_utils
 
@@ -50,9 +50,8 @@ class Tunnel:
 
 def opened(outer: HttpLayer, inner: layer.Layer) -> None:
     """A CONNECT was answered and its connection is a pipe now."""
-    context = outer.context
-    if not any(isinstance(each, ClientTLSLayer) for each in context.layers):
-        TUNNELS[context.client] = Tunnel(outer, inner)  # with TLS to the proxy, that layer still has to decrypt
+    if not any(isinstance(each, ClientTLSLayer) for each in outer.context.layers):
+        TUNNELS[outer.context.client] = Tunnel(outer, inner)  # with TLS to the proxy, that layer still has to decrypt
 
 
 class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
@@ -135,14 +134,23 @@ class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
 def install() -> None:
     """Every connection that is accepted from now on gets this handler.
 
-    Two things that mitmproxy does for its developers on every call are left out: names and times of tasks for its
-    debugger, and a check of the types that its own parser has just made.
+    Things that mitmproxy does on every call and nobody needs here are left out: names and times of tasks for its
+    debugger, a check of the types that its own parser has just made, a server connection a stream that is never used.
     """
     mode_servers.ProxyConnectionHandler = WireConnectionHandler  # type: ignore[misc]
     asyncio_utils.set_task_debug_info = _nothing
     http.MessageData.__post_init__ = _nothing  # type: ignore[method-assign]
+    context.Context.fork = _fork  # type: ignore[method-assign]
     tls.install()
     headers.install()
+
+
+def _fork(self: context.Context) -> context.Context:
+    """mitmproxy's own makes a server connection, with its random id, for each message and drops it at once."""
+    made = object.__new__(context.Context)
+    made.client, made.options, made.server = self.client, self.options, self.server
+    made.layers = self.layers.copy()
+    return made
 
 
 def _nothing(*_args: object, **_more: object) -> None:

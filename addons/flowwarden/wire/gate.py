@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from typing import Any, Protocol
 
@@ -77,7 +76,9 @@ def without_bytes(text: str) -> str:
 
 def copied[M: (http.Request, http.Response)](message: M) -> M:
     """A message whose head can be changed without touching the original (a tenth of the cost of `copy()`)."""
-    made = copy.copy(message)
-    made.data = copy.copy(message.data)
+    made = object.__new__(type(message))
+    made.__dict__.update(message.__dict__)
+    made.data = object.__new__(type(message.data))
+    made.data.__dict__.update(message.data.__dict__)
     made.headers = message.headers.copy()
     return made
