@@ -19,6 +19,8 @@ from mitmproxy.utils import asyncio_utils
 from . import headers, tls
 from .gate import Commands, without_bytes
 
+BLOCK = 256 * 1024  # bytes that asyncio takes from a socket at once
+
 TUNNELS: WeakKeyDictionary[Client, Tunnel] = WeakKeyDictionary()
 
 
@@ -52,6 +54,16 @@ def opened(outer: HttpLayer, inner: layer.Layer) -> None:
     """A CONNECT was answered and its connection is a pipe now."""
     if not any(isinstance(each, ClientTLSLayer) for each in outer.context.layers):
         TUNNELS[outer.context.client] = Tunnel(outer, inner)  # with TLS to the proxy, that layer still has to decrypt
+
+
+class Blocks:
+    """A reader that gives all that has come. mitmproxy asks for 64 KiB of what may be 256: each part costs a walk."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+
+    async def read(self, _size: int) -> bytes:
+        return await self._reader.read(BLOCK)
 
 
 class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
@@ -120,6 +132,9 @@ class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
                 return
 
     async def handle_connection(self, connection: Connection) -> None:
+        transport = self.transports[connection]
+        if isinstance(transport.reader, asyncio.StreamReader):
+            transport.reader = Blocks(transport.reader)  # type: ignore[assignment]
         try:
             await super().handle_connection(connection)
         finally:

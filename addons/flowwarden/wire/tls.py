@@ -14,7 +14,7 @@ from OpenSSL import SSL
 
 from .gate import Commands
 
-_SIZE = 65536
+_SIZE = 256 * 1024
 _BUFFER = SSL._ffi.new("char[]", _SIZE)  # type: ignore[attr-defined]  # one thread reads, and copies before it goes on
 
 
