@@ -23,9 +23,8 @@ from .approval import notify
 from .approval.notify import Notifier
 from .approval.store import Approvals
 from .connect import addresses
-from .credentials import phantoms
+from .credentials import denies, phantoms
 from .credentials import rules as credential_rules
-from .credentials.denies import plain_denies
 from .credentials.vault import Vault
 from .errors import ConfigError, FlowwardenError, RuleError
 from .guard import Guard
@@ -102,7 +101,9 @@ def services(opts: moptions.Options) -> Services:
         vault = Vault(
             lending,
             sandbox_url=box.url if box else None,
-            denies=lambda principal: plain_denies(rules.current.rules, principal),
+            denies=lambda principal: denies.compiled(
+                rules.current.rules, principal, closed=rules.current.default == "deny"
+            ),
             note=lambda kind, record: _note_lease(recorder, kind, record),
         )
         notifying = notify.load(rules_folder / "identity.yaml")

@@ -73,6 +73,7 @@ class StrictSts:
     failing: Refused | None = None
     gate: threading.Event | None = None
     url: str = ""
+    packed_most: int = 4000  # characters of policy and tags; the real one packs them in a way that nobody publishes
 
     def user(self, arn: str) -> tuple[str, str]:
         """A new user with long-lived keys."""
@@ -118,7 +119,7 @@ class StrictSts:
         seconds = int(form.get("DurationSeconds", "3600"))
         self._duration(seconds, role, key)
         policies = self._policies(form)
-        packed = (len(form.get("Policy", "")) + sum(len(k) + len(v) for k, v in tags.items())) / 40
+        packed = 100 * (len(form.get("Policy", "")) + sum(len(k) + len(v) for k, v in tags.items())) / self.packed_most
         if packed > 100:
             raise Refused("PackedPolicyTooLarge", f"Packed size of session tags and policies is {packed:.0f}%")
         expires = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds)
