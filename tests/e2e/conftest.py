@@ -21,11 +21,13 @@ QUICK = {
     "expires": "2s",
     "on_timeout": "deny",
 }
+SIGNED = {"id": "signed", "effect": "allow", "groups": ["developers"], "hosts": ["signed.example.com"], "sign": True}
+METRICS = {"id": "metrics", "effect": "allow", "groups": ["developers"], "actions": ["cloudwatch:PutMetricData"]}
 
 
 @pytest.fixture(scope="session")
 def _way(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
-    policy = POLICY | {"rules": [*POLICY["rules"], QUICK]}
+    policy = POLICY | {"rules": [*POLICY["rules"], QUICK, SIGNED, METRICS]}
     with StrictAws(open_sts=True) as aws:
         gateway = GatewayProcess(tmp_path_factory.mktemp("e2e"), issuer, sandbox=aws.url, policy=policy)
         with gateway:
