@@ -6,14 +6,31 @@ its transport. The kernel then keeps the socket and what the peer still sends to
 
 from __future__ import annotations
 
+from weakref import WeakValueDictionary
+
 from mitmproxy import http
-from mitmproxy.connection import Connection, ConnectionState
+from mitmproxy.connection import Client, Connection, ConnectionState
 from mitmproxy.proxy import commands, events, mode_servers
 from mitmproxy.utils import asyncio_utils
+
+_handlers: WeakValueDictionary[str, WireConnectionHandler] = WeakValueDictionary()
+
+
+def unsent(client: Client) -> int:
+    """Bytes that a client's connection still holds because the client has not read them."""
+    handler = _handlers.get(client.id)
+    transport = handler.transports.get(client) if handler is not None else None
+    if transport is None or transport.writer is None:
+        return 0
+    return transport.writer.transport.get_write_buffer_size()  # type: ignore[union-attr]
 
 
 class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
     """Closes what a connection's handler has left open."""
+
+    async def handle_client(self) -> None:
+        _handlers[self.client.id] = self
+        await super().handle_client()
 
     async def handle_hook(self, hook: commands.StartHook) -> None:
         """Without mitmproxy's interception, which is not offered here: calls are held in the hook itself."""
