@@ -23,11 +23,22 @@ QUICK = {
 }
 SIGNED = {"id": "signed", "effect": "allow", "groups": ["developers"], "hosts": ["signed.example.com"], "sign": True}
 METRICS = {"id": "metrics", "effect": "allow", "groups": ["developers"], "actions": ["cloudwatch:PutMetricData"]}
+VENDING = {
+    "id": "vending",
+    "effect": "allow",
+    "groups": ["developers"],
+    "actions": [
+        "sso:GetRoleCredentials",
+        "cognito-identity:GetCredentialsForIdentity",
+        "ecr:GetDownloadUrlForLayer",
+    ],
+    "unsigned": True,
+}
 
 
 @pytest.fixture(scope="session")
 def _way(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
-    policy = POLICY | {"rules": [*POLICY["rules"], QUICK, SIGNED, METRICS]}
+    policy = POLICY | {"rules": [*POLICY["rules"], QUICK, SIGNED, METRICS, VENDING]}
     with StrictAws(open_sts=True) as aws:
         gateway = GatewayProcess(tmp_path_factory.mktemp("e2e"), issuer, sandbox=aws.url, policy=policy)
         with gateway:
