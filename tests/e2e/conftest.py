@@ -22,7 +22,12 @@ QUICK = {
     "on_timeout": "deny",
 }
 SIGNED = {"id": "signed", "effect": "allow", "groups": ["developers"], "hosts": ["signed.example.com"], "sign": True}
-METRICS = {"id": "metrics", "effect": "allow", "groups": ["developers"], "actions": ["cloudwatch:PutMetricData"]}
+MODELS = {
+    "id": "models",
+    "effect": "allow",
+    "groups": ["developers"],
+    "actions": ["cloudwatch:PutMetricData", "bedrock:InvokeModel"],
+}
 VENDING = {
     "id": "vending",
     "effect": "allow",
@@ -38,7 +43,7 @@ VENDING = {
 
 @pytest.fixture(scope="session")
 def _way(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
-    policy = POLICY | {"rules": [*POLICY["rules"], QUICK, SIGNED, METRICS, VENDING]}
+    policy = POLICY | {"rules": [*POLICY["rules"], QUICK, SIGNED, MODELS, VENDING]}
     with StrictAws(open_sts=True) as aws:
         gateway = GatewayProcess(tmp_path_factory.mktemp("e2e"), issuer, sandbox=aws.url, policy=policy)
         with gateway:

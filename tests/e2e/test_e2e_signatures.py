@@ -330,12 +330,55 @@ def test_expect_100_continue_lets_no_byte_of_a_denied_body_out(way: Way, alice: 
 # -- recognised, and refused with a reason -----------------------------------------------------------------------------
 
 
-def test_sigv4a_is_refused_with_a_reason(way: Way, alice: dict[str, str]) -> None:
-    _, fields = sign(Keys.of(alice), "GET", f"{S3}/k", service="s3", region=REGION)
-    changed = [
-        (n, v.replace("AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256") if n == "Authorization" else v) for n, v in fields
-    ]
-    with way.tunnel(alice, f"bucket.s3.{REGION}.amazonaws.com") as client:
-        reply = client.request("GET", "/k", changed)
-    assert reply.status in {400, 403, 501} and ("SigV4A" in reply.text or "ECDSA" in reply.text)
+def refused_kinds(keys: Keys) -> dict[str, tuple[str, str, str, Fields, bytes, str]]:
+    """Method, host, target, fields and body of what the gateway knows and does not carry; and what it has to say."""
+    host = S3.removeprefix("https://")
+    express = "b--use1-az4--x-s3.s3express-use1-az4.us-east-1.amazonaws.com"
+    target, s3_fields = sign(keys, "GET", f"{S3}/k", service="s3", region=REGION)
+    asymmetric = [(n, v.replace("AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256")) for n, v in s3_fields]
+    query, _ = sign(keys, "GET", f"{S3}/k", service="s3", region=REGION, presign=60)
+    events = "STREAMING-AWS4-HMAC-SHA256-EVENTS"
+    transcribe = f"transcribestreaming.{REGION}.amazonaws.com"
+    _, event_fields = sign(
+        keys, "POST", f"https://{transcribe}/stream-transcription", service="s3", region=REGION, payload=events
+    )
+    event_fields = [(n, v.replace("/s3/", "/transcribe/")) for n, v in event_fields]
+    _, express_fields = sign(keys, "GET", f"https://{express}/k", service="s3express", region="us-east-1")
+    bearer, basic = [("Authorization", "Bearer made-up")], [("Authorization", "Basic QUs6eA==")]
+
+    def database(service: str, action: str) -> tuple[str, str]:
+        name = f"db.{REGION}.example.amazonaws.com"
+        return name, sign(
+            keys, "GET", f"https://{name}/?Action={action}&DBUser=x", service=service, region=REGION, presign=60
+        )[0]
+
+    rds, dsql, msk = database("rds-db", "connect"), database("dsql", "DbConnect"), database("kafka-cluster", "c")
+    redshift = database("redshift", "redshift:connect")
+    eks, git = f"x.gr7.{REGION}.eks.amazonaws.com", f"git-codecommit.{REGION}.amazonaws.com"
+    bedrock = f"bedrock-runtime.{REGION}.amazonaws.com"
+    k8s = [("Authorization", "Bearer k8s-aws-v1.aHR0cHM6Ly9zdHM")]
+    form: Fields = [("Content-Type", "multipart/form-data; boundary=b")]
+    return {
+        "SigV4A": ("GET", host, target, asymmetric, b"", "SigV4A"),
+        "SigV4A in the query": ("GET", host, query.replace("HMAC-SHA256", "ECDSA-P256-SHA256"), [], b"", "SigV4A"),
+        "event stream": ("POST", transcribe, "/stream-transcription", event_fields, b"x", "event stream"),
+        "S3 Express": ("GET", express, "/k", express_fields, b"", "S3 Express"),
+        "POST policy": ("POST", host, "/", form, b"--b", "POST policy"),
+        "bearer": ("POST", bedrock, "/model/m/invoke", bearer, b"{}", "bearer token"),
+        "EKS": ("GET", eks, "/api", k8s, b"", "EKS"),
+        "RDS": ("GET", *rds, [], b"", "RDS"),
+        "DSQL": ("GET", *dsql, [], b"", "DSQL"),
+        "MSK": ("GET", *msk, [], b"", "MSK"),
+        "Redshift": ("GET", *redshift, [], b"", "Redshift"),
+        "CodeCommit": ("GET", git, "/v1/repos/r", basic, b"", "CodeCommit"),
+    }
+
+
+@pytest.mark.parametrize("kind", refused_kinds(Keys("AKIAMADEUP", "made-up")))
+def test_what_is_not_carried_is_refused_with_a_reason(way: Way, alice: dict[str, str], kind: str) -> None:
+    method, host, target, fields, body, said = refused_kinds(Keys.of(alice))[kind]
+    named = fields if any(name == "Host" for name, _ in fields) else [("Host", host), *fields]
+    with way.tunnel(alice, host) as client:
+        reply = client.request(method, target, named, body)
+    assert reply.status == 403 and said in reply.text, reply.text
     assert way.calls == []

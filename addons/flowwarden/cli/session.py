@@ -19,6 +19,7 @@ from click.core import ParameterSource
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
+from ..credentials import names
 from ..errors import ConfigError, FlowwardenError, TokenError
 from ..operators.client import Client
 from .common import admin_option, json_option, print_json, show, token, token_option
@@ -142,6 +143,25 @@ def end(id: str, admin_url: str, token_file: str | None, principal: bool) -> Non
     """Ends a session: its next call is refused, its lease is dropped, its questions are withdrawn."""
     Client(admin_url, token(token_file)).end_session(id, principal=principal)
     click.echo(f"session {id} has ended")
+
+
+@session.command()
+@click.argument("name")
+@click.option("--subject", metavar="SUBJECT", default="", help="Say whether the name was given for this subject.")
+def who(name: str, subject: str) -> None:
+    """Whose a RoleSessionName, SourceIdentity or session tag is that CloudTrail shows.
+
+    STS allows few characters and 64 of them, so that subjects are spelt in another way there.
+    """
+    try:
+        text, whole = names.decode(name)
+    except ValueError as error:
+        raise FlowwardenError(str(error)) from None
+    if subject:
+        given = names.matches(name, subject)
+        click.echo(f"{name} is {'' if given else 'not '}{subject}'s")
+        raise SystemExit(0 if given else 1)
+    click.echo(text if whole else f"{text}… (cut: --subject SUBJECT tells whether it is somebody's)")
 
 
 def environment(told: dict[str, Any], bundle: Path, region: str, proxy: str) -> dict[str, str]:
