@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from flowwarden.cli.session import session
+from flowwarden.cli import main
 from flowwarden.credentials import names
 
 LONG = "system:serviceaccount:" + "ü" * 40
@@ -14,17 +14,17 @@ LONG = "system:serviceaccount:" + "ü" * 40
 @pytest.mark.parametrize("subject", ["alice@example.com", "auth0|ü x", "a"])
 def test_a_name_is_told_in_full(subject: str) -> None:
     for shown in (names.session_name(subject), names.tag(subject)):
-        assert CliRunner().invoke(session, ["who", shown]).output == f"{subject}\n"
+        assert CliRunner().invoke(main, ["session", "who", shown]).output == f"{subject}\n"
 
 
 def test_a_name_that_was_cut_is_asked_about() -> None:
     name = names.session_name(LONG)
-    told = CliRunner().invoke(session, ["who", name])
+    told = CliRunner().invoke(main, ["session", "who", name])
     assert told.output.startswith("system:serviceaccount:ü") and "--subject" in told.output
     for subject, code in ((LONG, 0), (LONG + "x", 1)):
-        assert CliRunner().invoke(session, ["who", name, "--subject", subject]).exit_code == code
+        assert CliRunner().invoke(main, ["session", "who", name, "--subject", subject]).exit_code == code
 
 
 def test_a_name_of_somebody_else() -> None:
-    told = CliRunner().invoke(session, ["who", "botocore=session"])
-    assert told.exit_code and "not a name that the gateway gave" in str(told.exception)
+    told = CliRunner().invoke(main, ["session", "who", "botocore=session"])
+    assert told.exit_code and "not a name that the gateway gave" in told.stderr
