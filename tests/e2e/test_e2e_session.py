@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -52,6 +54,24 @@ def test_the_environment_is_all_that_an_agent_needs(way: Way, aws_cli: AwsCli, t
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"):
         assert Path(env[name]).is_file()
     assert env["AWS_REGION"] == "eu-central-1"
+
+
+@pytest.mark.skipif(not shutil.which("java"), reason="no Java here to read the truststore")
+def test_java_trusts_the_gateway(way: Way, tmp_path: Path) -> None:
+    """Java's own TLS with JAVA_TOOL_OPTIONS alone; without it the gateway's certificates are not trusted."""
+    env = variables(way, tmp_path, "json")
+    program = Path(__file__).parents[1] / "support" / "Handshake.java"
+    for some, trusted in ((env, True), ({**env, "JAVA_TOOL_OPTIONS": ""}, False)):
+        done = subprocess.run(
+            ["java", str(program), "sts.eu-central-1.amazonaws.com"],
+            env={"PATH": os.environ["PATH"], **some},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert (done.returncode == 0) == trusted, done.stderr
+        assert ("200" in done.stdout and "mitmproxy" in done.stdout) == trusted, done.stdout
 
 
 def credential_process(way: Way, proxy: str, token: str = "") -> subprocess.CompletedProcess[str]:
