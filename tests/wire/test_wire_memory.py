@@ -55,6 +55,10 @@ def test_an_answer_is_counted_until_the_client_has_read_it():
     memory.take(share, 80)
     memory.leave(share, lambda: unsent)
     assert memory.take(memory.share("a", owner), 30) == "session"
+    del share, owner
+    gc.collect()
+    owner = Owner()
+    assert memory.held == 80, "the call is over, its answer is not read"
     unsent = 60
     assert memory.take(memory.share("a", owner), 30) == ""
     unsent = 0

@@ -57,10 +57,14 @@ class Memory:
         self._leaving: dict[Share, Callable[[], int]] = {}
 
     def share(self, session: str, owner: object) -> Share:
-        """A share that is given back with its owner at the latest."""
+        """A share that is given back with its owner, unless its answer is still on its way then."""
         made = Share(session)
-        weakref.finalize(owner, self.release, made).atexit = False
+        weakref.finalize(owner, self._gone, made).atexit = False
         return made
+
+    def _gone(self, share: Share) -> None:
+        if share not in self._leaving:  # what is leaving outlives its call
+            self.release(share)
 
     def take(self, share: Share, size: int) -> str:
         """Counts `size` bytes more (or less, if negative); says which bound they would break, and then counts nothing."""
