@@ -143,6 +143,11 @@ def test_the_pin_is_never_cut():
     assert bounds.POLICY_LENGTH - 25 < len(policy) <= bounds.POLICY_LENGTH
     assert (kept, left_out) == (["x:Y", *many[: len(kept) - 1]], 202 - len(kept))
     assert bounds.session_policy(RULE, Denies(others=many), spare=False) == (pin, 200)
+    arn = "arn:aws:iam::aws:policy/ReadOnlyAccess"
+    for size in range(60):  # every remainder: two patterns are a list, one is not
+        for rule in (RULE, replace(RULE, policy_arns=(arn,))):
+            policy, _ = bounds.session_policy(rule, Denies(others=("a:" + "b" * (room - 40 - size), "c:Dd", *many)))
+            assert len(policy) + sum(map(len, rule.policy_arns)) <= bounds.POLICY_LENGTH
     crowded = replace(RULE, accounts=tuple(f"{i:012d}" for i in range(150)))
     for denies in (Denies(), Denies(others=many)):
         with pytest.raises(Refusal, match="fewer accounts"):

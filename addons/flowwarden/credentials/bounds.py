@@ -37,9 +37,10 @@ def session_policy(rule: CredentialRule, denies: Denies = NO_DENIES, *, spare: b
     kept = [*denies.needed, *(denies.others if rule.denies == "all" else ())]
     more = denies.others if rule.denies == "needed" else ()
     text = _policy(rule, kept)
-    if len(text) > POLICY_LENGTH:
-        raise refuse(_too_long(rule, denies, len(text)))
-    room = POLICY_LENGTH - len(_policy(rule, [*kept, ""])) if spare else 0
+    most = POLICY_LENGTH - sum(map(len, rule.policy_arns))  # STS counts both
+    if len(text) > most:
+        raise refuse(_too_long(rule, denies, len(text), most))
+    room = most - len(_policy(rule, [*kept, ""])) if spare else 0
     left_out = 0
     for pattern in more:
         cost = len(json.dumps(pattern)) - len('""')
@@ -48,13 +49,18 @@ def session_policy(rule: CredentialRule, denies: Denies = NO_DENIES, *, spare: b
             room -= cost + len(',""')
         else:
             left_out += 1
-    return _policy(rule, kept), left_out
+    while len(text := _policy(rule, kept)) > most:  # a list of two has brackets, which one pattern had not
+        kept.pop()
+        left_out += 1
+    return text, left_out
 
 
-def _too_long(rule: CredentialRule, denies: Denies, length: int) -> str:
-    said = f"the session policy would have {length} characters, STS takes {POLICY_LENGTH}"
-    if len(_policy(rule, ())) > POLICY_LENGTH:
-        return f"{said}: name fewer accounts or unpinned_actions in the entry of `credentials`"
+def _too_long(rule: CredentialRule, denies: Denies, length: int, most: int) -> str:
+    said = f"the session policy would have {length} characters, STS takes {most}"
+    if rule.policy_arns:
+        said += " beside the ARNs of `policy_arns`"
+    if len(_policy(rule, ())) > most:
+        return f"{said}: name fewer accounts, unpinned_actions or policy_arns in the entry of `credentials`"
     if rule.denies == "all":
         return f"{said}: `denies: all` asks for every deny of the session's groups; say `denies: needed`, or have fewer"
     return (
