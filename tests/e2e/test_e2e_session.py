@@ -106,7 +106,7 @@ def test_a_process_that_lives_for_hours(
     start_gateway: Callable[..., GatewayProcess], issuer: OidcIssuer, strict_aws: StrictAws, tmp_path: Path
 ) -> None:
     """botocore asks its credential_process again before the session ends: the same keys, for longer, in one process."""
-    rules = identity(issuer, sessions={"ttl": "5s", "max": "1h"})
+    rules = identity(issuer, sessions={"ttl": "15s", "max": "1h"})
     strict_aws.open_sts = True
     gateway = start_gateway(sandbox=strict_aws.url, identity_rules=rules)
     way = Way(strict_aws, gateway, issuer)
