@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .recording.passed import Passed
     from .signing.authentication import Authentication
     from .signing.upload import Upload
+    from .wire.memory import Share
 
 
 @dataclass(slots=True)
@@ -56,6 +57,7 @@ class Access:
     decision: Decision | None = None
     approval_id: str = ""
     lease: Lease | None = None
+    share: Share | None = None  # of the memory that bodies may take
     wired: bool = False  # its stream is the wire's
     internal: bool = False  # for flowwarden.internal, answered by the gateway itself
     refusal: Refusal | None = None

@@ -23,9 +23,8 @@ from .approval import notify
 from .approval.notify import Notifier
 from .approval.store import Approvals
 from .connect import addresses
-from .credentials import phantoms
+from .credentials import denies, phantoms
 from .credentials import rules as credential_rules
-from .credentials.denies import plain_denies
 from .credentials.vault import Vault
 from .errors import ConfigError, FlowwardenError, RuleError
 from .guard import Guard
@@ -45,6 +44,7 @@ from .recording.recorder import Recorder
 from .services import Services, sandbox
 from .sessions.store import SessionStore
 from .types import Session
+from .wire.memory import Memory
 
 log = logging.getLogger("flowwarden")
 
@@ -58,6 +58,7 @@ def services(opts: moptions.Options) -> Services:
     options.address(opts.warden_admin_listen, "warden_admin_listen")
     box = sandbox(opts.warden_sandbox, opts.warden_sandbox_host)
     limit = options.size(opts.warden_body_limit, "warden_body_limit")
+    memory = _memory(opts, limit)
     private = addresses.networks(opts.warden_private_networks)
     for name in ("warden_drain", "warden_retention"):
         options.duration(getattr(opts, name) or "0s", name)
@@ -102,7 +103,9 @@ def services(opts: moptions.Options) -> Services:
         vault = Vault(
             lending,
             sandbox_url=box.url if box else None,
-            denies=lambda principal: plain_denies(rules.current.rules, principal),
+            denies=lambda principal: denies.compiled(
+                rules.current.rules, principal, closed=rules.current.default == "deny"
+            ),
             note=lambda kind, record: _note_lease(recorder, kind, record),
         )
         notifying = notify.load(rules_folder / "identity.yaml")
@@ -128,6 +131,7 @@ def services(opts: moptions.Options) -> Services:
         ports=ports,
         http2_hosts=tuple(opts.warden_http2_hosts),
         body_limit=limit,
+        memory=memory,
         is_aws_host=lambda host: recogniser.hosts.find(host) is not None,
         mask_key=secrets.token_bytes(32),
     )
@@ -317,6 +321,18 @@ async def _retain(made: Services, keep: str) -> None:
 def _alarm(made: Services, kind: str, message: str) -> None:
     log.warning("alarm: %s", message)  # no error: mitmproxy would stop at one while it starts
     made.note("alarm", records.alarm(kind, message))
+
+
+def _memory(opts: moptions.Options, body_limit: int) -> Memory:
+    """How much of bodies is held at once; ConfigError for bounds under which a body that is allowed would never pass."""
+    names = ("warden_session_memory", "warden_memory")
+    session, whole = (options.size(getattr(opts, name), name) for name in names)
+    if not body_limit <= session <= whole:
+        raise ConfigError(
+            "warden_body_limit, warden_session_memory and warden_memory have to rise",
+            "One body of a session has to fit into its share, and that into the whole",
+        )
+    return Memory(session, whole)
 
 
 def _ports(texts: Sequence[str]) -> frozenset[int]:

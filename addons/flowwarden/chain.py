@@ -42,4 +42,4 @@ def stations(services: Services) -> tuple[Station, ...]:
 
 def guard(services: Services) -> Guard:
     """The chain as mitmproxy sees it: one addon."""
-    return Guard(stations(services), body_limit=services.body_limit)
+    return Guard(stations(services), body_limit=services.body_limit, memory=services.memory)

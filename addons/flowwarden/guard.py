@@ -21,6 +21,7 @@ from . import refusal as refusals
 from .errors import Refusal
 from .failing import stopping, unavailable, undeliverable
 from .station import Signer, Station
+from .wire.memory import Memory
 
 log = logging.getLogger("flowwarden")
 
@@ -43,9 +44,10 @@ def _unfit(flow: http.HTTPFlow, streams: bool) -> Refusal | None:
 class Guard:
     """The chain as one mitmproxy addon, and the wire's Gate."""
 
-    def __init__(self, stations: Sequence[Station], *, body_limit: int) -> None:
+    def __init__(self, stations: Sequence[Station], *, body_limit: int, memory: Memory | None = None) -> None:
         self.stations = tuple(stations)
         self.body_limit = body_limit
+        self.memory = memory or Memory()
         self.table: dict[str, tuple[tuple[Station, Hook], ...]] = {}
         self.live: set[str] = set()
         self.idle = asyncio.Event()
@@ -249,6 +251,8 @@ class Guard:
 
     async def error(self, flow: http.HTTPFlow) -> None:
         await self._note("error", flow)
+        if (share := access.of(flow).share) is not None:
+            self.memory.release(share)
         self._done(flow)
 
     async def websocket_message(self, flow: http.HTTPFlow) -> None:
@@ -346,6 +350,19 @@ class Guard:
         access.of(flow).raw_answer = body
         assert flow.response is not None
         flow.response.data.content = None
+
+    def hold(self, flow: http.HTTPFlow, size: int) -> None:
+        owner = access.of(flow)
+        if owner.share is None:
+            owner.share = self.memory.share(owner.session.id if owner.session is not None else "", owner)
+        if whose := self.memory.take(owner.share, size):
+            why = f"too many large bodies of this {whose} are under way at once: try again"
+            raise Refusal(why, status=503, code="SlowDown", station="wire")
+
+    def sent(self, flow: http.HTTPFlow) -> None:
+        share, client = access.of(flow).share, flow.client_conn
+        if share is not None:
+            self.memory.leave(share, lambda: wire.unsent(client))
 
     def left(self, flow: http.HTTPFlow) -> None:
         gone = access.of(flow).gone

@@ -50,6 +50,13 @@ SPECS = (
         "Largest body held in memory; beyond it a body is streamed, or refused where it must be read whole.",
     ),
     Spec(
+        "warden_session_memory",
+        str,
+        "96m",
+        "Bodies of one session held in memory at once; beyond it a call gets 503 SlowDown, which SDKs send again.",
+    ),
+    Spec("warden_memory", str, "512m", "The same for all sessions together."),
+    Spec(
         "warden_http2_hosts",
         Sequence[str],
         ["transcribestreaming.*", "bedrock-runtime.*"],

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .recording.recorder import Recorder
     from .sessions.store import SessionStore
     from .types import Principal, Session
+    from .wire.memory import Memory
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Services:
     ports: frozenset[int] = frozenset({443, 80})
     http2_hosts: tuple[str, ...] = ()
     body_limit: int = 32 << 20
+    memory: Memory | None = None  # that bodies may take; None: the defaults
     is_aws_host: Callable[[str], bool] = lambda _host: False
     clock: Callable[[], float] = time.time
     issued: IssuedUrls = field(default_factory=IssuedUrls)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flowwarden import yamlfile
-from flowwarden.credentials import bounds, rules
-from flowwarden.credentials.denies import plain_denies
-from flowwarden.errors import Refusal, RuleError
-from flowwarden.policy import ruleset as policy_rules
+from flowwarden.credentials import rules
+from flowwarden.errors import RuleError
 from flowwarden.types import Principal
 
 ROLE = "arn:aws:iam::123456789012:role/agent"
@@ -98,50 +94,3 @@ def test_an_unknown_key_is_named(tmp_path):
     """A typo does not pass."""
     with pytest.raises(RuleError, match="durration"):
         load(tmp_path, f'  - assume_role: {ROLE}\n    accounts: ["123456789012"]\n    durration: 15m\n')
-
-
-def test_the_pin_is_never_cut():
-    """2,048 characters fit; one more is refused, or denies are left out and counted, as the entry says."""
-    rule = rules.CredentialRule(accounts=("123456789012",), assume_role=(ROLE,), denies="all")
-    room = bounds.POLICY_LENGTH - len(bounds.session_policy(rule, ["a:b"])[0]) + len("a:b")
-    fits, too_long = "a:" + "b" * (room - 2), "a:" + "b" * (room - 1)
-    assert len(bounds.session_policy(rule, [fits])[0]) == bounds.POLICY_LENGTH
-    with pytest.raises(Refusal, match="2049"):
-        bounds.session_policy(rule, [too_long])
-    fit, off = replace(rule, denies="fit"), replace(rule, denies="off")
-    assert bounds.session_policy(fit, [too_long]) == (bounds.session_policy(fit, [])[0], 1)
-    assert bounds.session_policy(off, [too_long]) == (bounds.session_policy(fit, [])[0], 0)
-    many = [f"service{i}:Delete*" for i in range(200)]
-    policy, left_out = bounds.session_policy(fit, [too_long, *many, *many])
-    kept = json.loads(policy)["Statement"][-1]["Action"]
-    assert bounds.POLICY_LENGTH - 25 < len(policy) <= bounds.POLICY_LENGTH
-    assert (kept, left_out) == (many[: len(kept)], 201 - len(kept))
-    crowded = replace(fit, accounts=tuple(f"{i:012d}" for i in range(150)))
-    for denies in ([], many):
-        with pytest.raises(Refusal, match="fewer accounts"):
-            bounds.session_policy(crowded, denies)
-
-
-def test_plain_denies(tmp_path):
-    """Of the rules, what is denied whatever the request, to whom it is denied, as far as IAM can say it."""
-    (tmp_path / "policy.yaml").write_text(
-        """rules:
-  - {id: a, effect: deny, actions: ["iam:Delete*", "*:Purchase*", "iam:CreateUser"]}
-  - {id: b, effect: deny, groups: [x], actions: ["s3:DeleteBucket"]}
-  - {id: c, effect: deny, groups: [y], actions: ["s3:PutObject"]}
-  - {id: d, effect: deny, actions: ["ec2:*"], regions: [eu-*]}
-  - {id: e, effect: deny, actions: ["ec2:*"], not_actions: ["ec2:Describe*"]}
-  - {id: f, effect: deny, actions: ["ec2:*"], access_levels: [Write]}
-  - {id: g, effect: deny, access_levels: [Write]}
-  - {id: h, effect: approve, actions: ["ec2:*"]}
-  - {id: i, effect: allow, actions: ["ec2:*"]}
-  - {id: j, effect: deny, agents: [other], actions: ["sqs:*"]}
-  - {id: k, effect: deny, principals: ["s*"], actions: ["sns:Publish", "iam:CreateUser"]}
-  - {id: l, effect: deny, hosts: [example.com]}
-"""
-    )
-    loaded = policy_rules.load(tmp_path).rules
-    principal = Principal("i", "s", agent="coder", groups=frozenset({"x"}))
-    assert plain_denies(loaded, principal) == ["iam:Delete*", "iam:CreateUser", "s3:DeleteBucket", "sns:Publish"]
-    nameless = Principal("i", "t", groups=frozenset({"z"}))  # a rule for an agent is also for who does not name one
-    assert plain_denies(loaded, nameless) == ["iam:Delete*", "iam:CreateUser", "sqs:*"]

@@ -16,6 +16,7 @@ from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
 from flowwarden.credentials import names, phantoms, sts
+from flowwarden.credentials.denies import Denies
 from flowwarden.credentials.rules import CredentialRule, CredentialRules
 from flowwarden.credentials.vault import MARGIN, Vault
 from flowwarden.errors import Refusal
@@ -108,7 +109,9 @@ async def test_lease(stub, make):
 
 async def test_account_pin(stub, make):
     """The session policy takes away what is another account's, and nothing else."""
-    vault = make(replace(RULE, unpinned_actions=("ec2:RunInstances",)), denies=lambda _p: ["iam:CreateUser"])
+    vault = make(
+        replace(RULE, unpinned_actions=("ec2:RunInstances",)), denies=lambda _p: Denies(needed=("iam:CreateUser",))
+    )
     lease = await vault.lease(session())
     policies = stub.keys[lease.credentials.access_key_id].session_policies
     assert permits(policies, "s3:GetObject", {"aws:ResourceAccount": ACCOUNT})
@@ -132,9 +135,9 @@ async def test_managed_policies_bound_the_session(stub, make):
 
 async def test_what_does_not_fit_is_refused(stub, make):
     """A bound that STS would not take refuses the session before STS is asked; nothing is left out."""
-    many = [f"service{i}:Delete*" for i in range(120)]
-    with pytest.raises(Refusal, match=r"2048") as refused:
-        await make(replace(RULE, denies="all"), denies=lambda _p: many).lease(session())
+    many = Denies(needed=tuple(f"service{i}:Delete*" for i in range(120)), by=("keep-it",))
+    with pytest.raises(Refusal, match=r"2048.*keep-it") as refused:
+        await make(denies=lambda _p: many).lease(session())
     assert refused.value.status == 403
     with pytest.raises(Refusal, match="groups"):
         await make().lease(session(groups=("developers", *(f"group-number-{i}" for i in range(30)))))
@@ -142,6 +145,22 @@ async def test_what_does_not_fit_is_refused(stub, make):
     groups = ("developers", *(f"group-number-{i}" for i in range(30)))
     await make(replace(RULE, tags=("subject", "session"))).lease(session(groups=groups))
     assert "groups" not in stub.keys[list(stub.keys)[-1]].tags
+
+
+async def test_what_need_not_be_in_the_policy_makes_room_for_tags(stub, make):
+    """STS packs policy and tags in a way of its own: if that is too large, what is needed is asked for alone."""
+    spare = Denies(("iam:CreateUser",), tuple(f"service{i}:Delete*" for i in range(120)))
+    notes = []
+    groups = ("developers", *(f"group-{i}" for i in range(28)))
+    stub.packed_most = 1500
+    vault = make(denies=lambda _p: spare, note=lambda _kind, record: notes.append(record))
+    lease = await vault.lease(session(groups=groups))
+    held = stub.keys[lease.credentials.access_key_id]
+    assert held.session_policies[0]["Statement"][-1]["Action"] == "iam:CreateUser" and "group-27" in held.tags["groups"]
+    assert notes[0]["denies_left_out"] == 120
+    stub.packed_most = 100
+    with pytest.raises(Refusal, match="PackedPolicyTooLarge"):
+        await vault.lease(session(groups=groups))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +175,7 @@ async def test_any_subject_is_taken_by_sts(stub, make, subject):
     assert names.matches(held.source_identity, subject)
     text, whole = names.decode(held.source_identity)
     assert text == subject if whole else subject.startswith(text)
-    assert names.decode_tag(held.tags["subject"]) == subject
+    assert names.decode(held.tags["subject"]) == (subject, True)
 
 
 async def test_chain(stub, make):

@@ -21,11 +21,29 @@ QUICK = {
     "expires": "2s",
     "on_timeout": "deny",
 }
+SIGNED = {"id": "signed", "effect": "allow", "groups": ["developers"], "hosts": ["signed.example.com"], "sign": True}
+MODELS = {
+    "id": "models",
+    "effect": "allow",
+    "groups": ["developers"],
+    "actions": ["cloudwatch:PutMetricData", "bedrock:InvokeModel"],
+}
+VENDING = {
+    "id": "vending",
+    "effect": "allow",
+    "groups": ["developers"],
+    "actions": [
+        "sso:GetRoleCredentials",
+        "cognito-identity:GetCredentialsForIdentity",
+        "ecr:GetDownloadUrlForLayer",
+    ],
+    "unsigned": True,
+}
 
 
 @pytest.fixture(scope="session")
 def _way(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
-    policy = POLICY | {"rules": [*POLICY["rules"], QUICK]}
+    policy = POLICY | {"rules": [*POLICY["rules"], QUICK, SIGNED, MODELS, VENDING]}
     with StrictAws(open_sts=True) as aws:
         gateway = GatewayProcess(tmp_path_factory.mktemp("e2e"), issuer, sandbox=aws.url, policy=policy)
         with gateway:

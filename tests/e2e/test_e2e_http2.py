@@ -149,3 +149,35 @@ def test_an_extended_connect_is_refused(way2: Way, env: dict[str, str]) -> None:
         stream = h2.wait(h2.open(fields))
         assert stream.status != 200
     assert way2.calls == []
+
+
+@pytest.mark.parametrize(("sni", "status"), [(S3_HOST, 404), (STS_HOST, 403)])
+def test_a_scheme_that_denies_the_tls_around_it_changes_nothing(
+    way2: Way, env: dict[str, str], sni: str, status: int
+) -> None:
+    """`:scheme http` inside a tunnel's TLS: SNI and tunnel are compared all the same."""
+    client = way2.gateway.client(env["FLOWWARDEN_HANDLE"])
+    assert client.tunnel(S3_HOST, sni=sni, alpn=("h2",)) == "h2"
+    h2 = Http2Client(client)
+    target, fields = head(env, "GET", f"https://{S3_HOST}/not-there", "s3")
+    pseudo = [(":method", "GET"), (":authority", S3_HOST), (":scheme", "http"), (":path", target)]
+    sent = [(name.lower(), value) for name, value in fields if name.lower() != "host"]
+    assert h2.wait(h2.open([*pseudo, *sent])).status == status
+    assert len(way2.calls) == (status == 404)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_tls_to_the_proxy_and_no_tunnel(way2: Way, env: dict[str, str], scheme: str) -> None:
+    """TLS to the proxy itself says nothing of upstream: what is signed for AWS never leaves in clear text."""
+    client = way2.gateway.client(env["FLOWWARDEN_HANDLE"])
+    assert client.start_tls(S3_HOST, alpn=("h2",)) == "h2"
+    h2 = Http2Client(client)
+    target, fields = head(env, "GET", f"https://{S3_HOST}/not-there", "s3")
+    pseudo = [(":method", "GET"), (":authority", S3_HOST), (":scheme", scheme), (":path", target)]
+    sent = [(name.lower(), value) for name, value in (*fields, *client.proxy_fields()) if name.lower() != "host"]
+    stream = h2.wait(h2.open([*pseudo, *sent]))
+    if scheme == "http":
+        assert stream.status == 403
+        assert way2.calls == []
+    else:
+        assert stream.status == 404

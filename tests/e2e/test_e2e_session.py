@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import shutil
 import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from support.clients import boto_client
+from support.gateway import PROGRAM, GatewayProcess, identity
+from support.issuer import OidcIssuer
+from support.strict_aws import StrictAws
 from support.tools import AwsCli
 from support.way import Way
 
@@ -49,12 +56,74 @@ def test_the_environment_is_all_that_an_agent_needs(way: Way, aws_cli: AwsCli, t
     assert env["AWS_REGION"] == "eu-central-1"
 
 
-def test_the_credential_process(way: Way, tmp_path: Path) -> None:
-    done = start(way, tmp_path, "credential-process")
-    made = json.loads(done.stdout)
-    assert made["Version"] == 1 and made["Expiration"]
+@pytest.mark.skipif(not shutil.which("java"), reason="no Java here to read the truststore")
+def test_java_trusts_the_gateway(way: Way, tmp_path: Path) -> None:
+    """Java's own TLS with JAVA_TOOL_OPTIONS alone; without it the gateway's certificates are not trusted."""
     env = variables(way, tmp_path, "json")
-    assert boto_client("sts", env).get_caller_identity()
+    program = Path(__file__).parents[1] / "support" / "Handshake.java"
+    for some, trusted in ((env, True), ({**env, "JAVA_TOOL_OPTIONS": ""}, False)):
+        done = subprocess.run(
+            ["java", str(program), "sts.eu-central-1.amazonaws.com"],
+            env={"PATH": os.environ["PATH"], **some},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert (done.returncode == 0) == trusted, done.stderr
+        assert ("200" in done.stdout and "mitmproxy" in done.stdout) == trusted, done.stdout
+
+
+def credential_process(way: Way, proxy: str, token: str = "") -> subprocess.CompletedProcess[str]:
+    env = {"HTTPS_PROXY": proxy, "FLOWWARDEN_TOKEN": token}
+    done: subprocess.CompletedProcess[str] = way.gateway.run(
+        "session", "start", "--format", "credential-process", env=env
+    )
+    return done
+
+
+def test_the_credential_process(way: Way, tmp_path: Path, aws_cli: AwsCli) -> None:
+    """The keys are those of the session that HTTPS_PROXY names, also where that is a token; the AWS CLI runs it by itself."""
+    env = variables(way, tmp_path, "json")
+    made = json.loads(credential_process(way, env["HTTPS_PROXY"]).stdout)
+    assert made["Version"] == 1 and made["AccessKeyId"] == env["AWS_ACCESS_KEY_ID"]
+    bare = {name: value for name, value in env.items() if not name.startswith("AWS_") or name == "AWS_CA_BUNDLE"}
+    proxy = way.gateway.proxy(way.issuer.token("quentin"))
+    with_token = bare | {"HTTPS_PROXY": proxy, "https_proxy": proxy}
+    config = tmp_path / "config"
+    config.write_text(
+        f"[default]\nregion = eu-central-1\ncredential_process = {PROGRAM} session start --format credential-process\n"
+    )
+    for some, subject in ((bare, "quinn"), (with_token, "quentin")):
+        done = aws_cli(some | {"AWS_CONFIG_FILE": str(config)}, "sts", "get-caller-identity")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["Arn"].endswith(f"/{subject}")
+    done = credential_process(way, f"http://127.0.0.1:{way.gateway.port}", way.issuer.token("quinn"))
+    assert done.returncode and "HTTPS_PROXY names no session" in done.stderr and not done.stdout
+
+
+def test_a_process_that_lives_for_hours(
+    start_gateway: Callable[..., GatewayProcess], issuer: OidcIssuer, strict_aws: StrictAws, tmp_path: Path
+) -> None:
+    """botocore asks its credential_process again before the session ends: the same keys, for longer, in one process."""
+    rules = identity(issuer, sessions={"ttl": "15s", "max": "1h"})
+    strict_aws.open_sts = True
+    gateway = start_gateway(sandbox=strict_aws.url, identity_rules=rules)
+    way = Way(strict_aws, gateway, issuer)
+    env = gateway.session(subject="longlived")
+
+    def expires() -> datetime:
+        done = credential_process(way, env["HTTPS_PROXY"], issuer.token("longlived"))
+        found = json.loads(done.stdout)
+        assert found["AccessKeyId"] == env["AWS_ACCESS_KEY_ID"], done.stderr
+        return datetime.fromisoformat(found["Expiration"])
+
+    client = boto_client("sts", env)
+    first = expires()
+    while datetime.now(UTC) < first:
+        assert client.get_caller_identity()
+        assert expires() >= first
+    assert client.get_caller_identity(), "the session has outlived its first end"
 
 
 @pytest.mark.parametrize("kind", ["expired", "wrongly_signed", "unsigned"])

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import json
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from botocore.config import Config
 
 from support.chunks import chunked_upload
-from support.clients import Keys, boto_client, sign
+from support.clients import Keys, boto_client, eventually, sign
 from support.gateway import REGION
 from support.way import Way
 
@@ -21,6 +26,11 @@ Fields = list[tuple[str, str]]
 def put(way: Way, env: dict[str, str], fields: Fields, body: bytes, target: str = "/k", split: int = 0) -> Any:
     with way.tunnel(env, f"bucket.s3.{REGION}.amazonaws.com") as client:
         return client.request("PUT", target, fields, body, split=split)
+
+
+def head_of(method: str, target: str, fields: Fields) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields), "", ""]
+    return "\r\n".join(lines).encode("latin-1")
 
 
 def nothing_stored(way: Way) -> bool:
@@ -41,6 +51,34 @@ def test_a_wrong_body_hash(way: Way, alice: dict[str, str]) -> None:
 def test_an_unsigned_x_amz_header(way: Way, alice: dict[str, str]) -> None:
     reply = way.raw(alice, "GET", f"{S3}/k", service="s3", extra=(("x-amz-acl", "public-read"),))
     assert reply.status == 403
+    assert way.calls == []
+
+
+@pytest.mark.parametrize("named", ["X-Amz-Date", "keep-alive, x-amz-expected-bucket-owner", "Authorization", "Host"])
+def test_a_connection_header_that_would_take_away_what_is_signed(way: Way, alice: dict[str, str], named: str) -> None:
+    """Upstream's front may drop what Connection names: a signed header, or the account pin."""
+    reply = way.raw(alice, "GET", f"{S3}/k", service="s3", extra=(("Connection", named),))
+    assert reply.status == 400 and "Connection" in reply.text
+    assert way.calls == []
+    assert way.raw(alice, "PUT", f"{S3}/k", service="s3", extra=(("Connection", "keep-alive, TE"),)).status == 200
+
+
+@pytest.mark.parametrize("port", [80, 443])
+@pytest.mark.parametrize(
+    ("name", "said"), [(S3.removeprefix("https://"), "go over TLS"), ("signed.example.com", "use https")]
+)
+def test_what_is_signed_never_leaves_in_clear_text(
+    way: Way, alice: dict[str, str], name: str, port: int, said: str
+) -> None:
+    """An endpoint with http:// is refused before a lease is lent, on any port: its token could be read on the way."""
+    host = name + ("" if port == 80 else f":{port}")
+    target, fields = sign(Keys.of(alice), "GET", f"http://{host}/k", service="s3", region=REGION)
+    with way.gateway.client(alice["FLOWWARDEN_HANDLE"]) as client:
+        reply = client.request("GET", f"http://{host}{target}", [*fields, *client.proxy_fields()])
+    assert reply.status == 403 and said in reply.text, reply.text
+    with way.gateway.client(alice["FLOWWARDEN_HANDLE"]) as client:
+        assert client.connect(f"{host.partition(':')[0]}:{port}").status == 200
+        assert client.request("GET", target, fields).status == 403
     assert way.calls == []
 
 
@@ -131,6 +169,44 @@ def test_an_expired_presigned_url(way: Way, alice: dict[str, str], monkeypatch: 
     assert way.calls == []
 
 
+# -- compressed bodies -------------------------------------------------------------------------------------------------
+
+METRIC = {"MetricName": "Latency", "Value": 1.0, "Dimensions": [{"Name": "host", "Value": "a" * 100}]}
+
+
+def test_a_compressed_body_by_boto3(way: Way, alice: dict[str, str]) -> None:
+    """PutMetricData with request compression: the hash is of the bytes on the wire, and those go on as they are."""
+    config = Config(request_min_compression_size_bytes=100)
+    boto_client("cloudwatch", alice, config=config).put_metric_data(Namespace="Agents", MetricData=[METRIC] * 50)
+    [seen] = way.calls
+    assert seen.state == "accepted" and seen.header("content-encoding") == "gzip"
+    assert b"Agents" in gzip.decompress(seen.body) and len(seen.body) < 1000
+    assert any("cloudwatch:PutMetricData" in json.dumps(record) for record in way.gateway.evidence())
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_compressed_body_with_its_hash_in_a_header(way: Way, alice: dict[str, str], right: bool) -> None:
+    """As the JavaScript SDK signs it: x-amz-content-sha256 over the compressed bytes, not over what they hold."""
+    text = b"Action=PutMetricData&Version=2010-08-01&Namespace=Agents&MetricData.member.1.MetricName=Latency"
+    body = gzip.compress(text, mtime=0)
+    digest = hashlib.sha256(body if right else text).hexdigest()
+    fields = (
+        ("Content-Type", "application/x-www-form-urlencoded; charset=utf-8"),
+        ("Content-Encoding", "gzip"),
+        ("X-Amz-Content-SHA256", digest),
+    )
+    url = f"https://monitoring.{REGION}.amazonaws.com/"
+    target, head = sign(Keys.of(alice), "POST", url, service="monitoring", region=REGION, fields=fields, body=body)
+    with way.tunnel(alice, url.split("/")[2]) as client:
+        reply = client.request("POST", target, head, body)
+    if right:
+        assert reply.status == 200, reply.text
+        assert way.calls[-1].state == "accepted" and way.calls[-1].sha256 == digest
+    else:
+        assert reply.status == 403 and "SignatureDoesNotMatch" in reply.text
+        assert way.calls == []
+
+
 # -- chunks ------------------------------------------------------------------------------------------------------------
 
 
@@ -146,6 +222,46 @@ def test_chunked_uploads(way: Way, alice: dict[str, str], trailer: bool, signs: 
     assert way.aws.s3.buckets["bucket"].objects["chunked"].data == data
     seen = way.calls[-1]
     assert seen.payload.startswith("STREAMING-") and sum(seen.chunk_sizes) == len(data)
+
+
+@pytest.mark.parametrize("trailer", [False, True])
+def test_the_lease_is_renewed_in_mid_upload(way: Way, trailer: bool) -> None:
+    """An upload ends with the credential that it began with, though its session has had another for a while."""
+    env = way.gateway.session(subject=f"renewer-{trailer}")
+    leases = way.aws.sts.leases
+    before, renewed = len(leases), threading.Event()
+    data = bytes(range(256)) * 4096
+    fields, body = chunked_upload(Keys.of(env), f"{S3}/renewed", data, 65536, region=REGION, trailer=trailer)
+    way.aws.on_block = lambda seen, read: (
+        renewed.wait(60) and None if seen.path == "/renewed" and read > 200_000 else None
+    )
+    way.aws.sts.lasts = 25.0  # so little is left that every call starts a renewal
+    client = way.tunnel(env, S3.removeprefix("https://"))
+    try:
+        client.send(head_of("PUT", "/renewed", fields) + body[:300_000])
+        assert way.aws.wait_for(lambda aws: any(seen.path == "/renewed" for seen in aws.seen))
+        caller = boto_client("sts", env)
+        caller.get_caller_identity()
+        assert way.aws.wait_for(lambda aws: len(leases) >= before + 2)
+        way.aws.sts.lasts = None
+
+        def later() -> bool:
+            caller.get_caller_identity()
+            return way.calls[-1].key_id != leases[before].made.key_id
+
+        eventually(later, what="a call with the renewed lease")
+        renewed.set()
+        client.send(body[300_000:])
+        reply = client.reply("PUT")
+    finally:
+        renewed.set()
+        way.aws.sts.lasts = None
+        client.close()
+    assert reply.status == 200, reply.text
+    upload = next(seen for seen in way.calls if seen.path == "/renewed")
+    assert upload.state == "accepted" and upload.key_id == leases[before].made.key_id
+    assert way.aws.s3.buckets["bucket"].objects["renewed"].data == data
+    assert not way.aws.refused
 
 
 @pytest.mark.parametrize("trailer", [False, True])
@@ -214,12 +330,55 @@ def test_expect_100_continue_lets_no_byte_of_a_denied_body_out(way: Way, alice: 
 # -- recognised, and refused with a reason -----------------------------------------------------------------------------
 
 
-def test_sigv4a_is_refused_with_a_reason(way: Way, alice: dict[str, str]) -> None:
-    _, fields = sign(Keys.of(alice), "GET", f"{S3}/k", service="s3", region=REGION)
-    changed = [
-        (n, v.replace("AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256") if n == "Authorization" else v) for n, v in fields
-    ]
-    with way.tunnel(alice, f"bucket.s3.{REGION}.amazonaws.com") as client:
-        reply = client.request("GET", "/k", changed)
-    assert reply.status in {400, 403, 501} and ("SigV4A" in reply.text or "ECDSA" in reply.text)
+def refused_kinds(keys: Keys) -> dict[str, tuple[str, str, str, Fields, bytes, str]]:
+    """Method, host, target, fields and body of what the gateway knows and does not carry; and what it has to say."""
+    host = S3.removeprefix("https://")
+    express = "b--use1-az4--x-s3.s3express-use1-az4.us-east-1.amazonaws.com"
+    target, s3_fields = sign(keys, "GET", f"{S3}/k", service="s3", region=REGION)
+    asymmetric = [(n, v.replace("AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256")) for n, v in s3_fields]
+    query, _ = sign(keys, "GET", f"{S3}/k", service="s3", region=REGION, presign=60)
+    events = "STREAMING-AWS4-HMAC-SHA256-EVENTS"
+    transcribe = f"transcribestreaming.{REGION}.amazonaws.com"
+    _, event_fields = sign(
+        keys, "POST", f"https://{transcribe}/stream-transcription", service="s3", region=REGION, payload=events
+    )
+    event_fields = [(n, v.replace("/s3/", "/transcribe/")) for n, v in event_fields]
+    _, express_fields = sign(keys, "GET", f"https://{express}/k", service="s3express", region="us-east-1")
+    bearer, basic = [("Authorization", "Bearer made-up")], [("Authorization", "Basic QUs6eA==")]
+
+    def database(service: str, action: str) -> tuple[str, str]:
+        name = f"db.{REGION}.example.amazonaws.com"
+        return name, sign(
+            keys, "GET", f"https://{name}/?Action={action}&DBUser=x", service=service, region=REGION, presign=60
+        )[0]
+
+    rds, dsql, msk = database("rds-db", "connect"), database("dsql", "DbConnect"), database("kafka-cluster", "c")
+    redshift = database("redshift", "redshift:connect")
+    eks, git = f"x.gr7.{REGION}.eks.amazonaws.com", f"git-codecommit.{REGION}.amazonaws.com"
+    bedrock = f"bedrock-runtime.{REGION}.amazonaws.com"
+    k8s = [("Authorization", "Bearer k8s-aws-v1.aHR0cHM6Ly9zdHM")]
+    form: Fields = [("Content-Type", "multipart/form-data; boundary=b")]
+    return {
+        "SigV4A": ("GET", host, target, asymmetric, b"", "SigV4A"),
+        "SigV4A in the query": ("GET", host, query.replace("HMAC-SHA256", "ECDSA-P256-SHA256"), [], b"", "SigV4A"),
+        "event stream": ("POST", transcribe, "/stream-transcription", event_fields, b"x", "event stream"),
+        "S3 Express": ("GET", express, "/k", express_fields, b"", "S3 Express"),
+        "POST policy": ("POST", host, "/", form, b"--b", "POST policy"),
+        "bearer": ("POST", bedrock, "/model/m/invoke", bearer, b"{}", "bearer token"),
+        "EKS": ("GET", eks, "/api", k8s, b"", "EKS"),
+        "RDS": ("GET", *rds, [], b"", "RDS"),
+        "DSQL": ("GET", *dsql, [], b"", "DSQL"),
+        "MSK": ("GET", *msk, [], b"", "MSK"),
+        "Redshift": ("GET", *redshift, [], b"", "Redshift"),
+        "CodeCommit": ("GET", git, "/v1/repos/r", basic, b"", "CodeCommit"),
+    }
+
+
+@pytest.mark.parametrize("kind", refused_kinds(Keys("AKIAMADEUP", "made-up")))
+def test_what_is_not_carried_is_refused_with_a_reason(way: Way, alice: dict[str, str], kind: str) -> None:
+    method, host, target, fields, body, said = refused_kinds(Keys.of(alice))[kind]
+    named = fields if any(name == "Host" for name, _ in fields) else [("Host", host), *fields]
+    with way.tunnel(alice, host) as client:
+        reply = client.request(method, target, named, body)
+    assert reply.status == 403 and said in reply.text, reply.text
     assert way.calls == []

@@ -19,13 +19,15 @@ import pytest
 from support.chunks import chunked_upload
 from support.clients import Keys, ProxyClient, Reply, boto_client, eventually, sign
 from support.gateway import POLICY, REGION, GatewayProcess
+from support.h2client import Http2Client, Http2Stream
 from support.issuer import OidcIssuer
-from support.strict_aws import StrictAws
+from support.strict_aws import Answer, Exchange, Seen, StrictAws
 from support.way import Way
 
 SIZE = (1 << 30) if os.environ.get("FLOWWARDEN_SOAK") else (128 << 20)
 GROWTH = 32 << 20
 HOST = f"bucket.s3.{REGION}.amazonaws.com"
+HOST2 = f"bucket2.s3.{REGION}.amazonaws.com"  # HTTP/2 is offered here
 BLOCK = bytes(1 << 20)
 HOLD = {
     "id": "hold-uploads",
@@ -42,7 +44,8 @@ HOLD = {
 def streams(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
     policy = POLICY | {"rules": [*POLICY["rules"], HOLD]}
     with StrictAws(open_sts=True) as aws:
-        gateway = GatewayProcess(tmp_path_factory.mktemp("streams"), issuer, sandbox=aws.url, policy=policy)
+        folder, options = tmp_path_factory.mktemp("streams"), {"warden_http2_hosts": [HOST2]}
+        gateway = GatewayProcess(folder, issuer, sandbox=aws.url, policy=policy, options=options)
         with gateway:
             way = Way(aws, gateway, issuer)
             s3 = boto_client("s3", gateway.session())  # everything is loaded before memory is measured
@@ -71,14 +74,15 @@ def bounded(way: Way) -> Iterator[None]:
     before = status(way, "VmRSS")
     yield
     grown = status(way, "VmHWM") - before
+    print(f"the gateway grew by {grown / (1 << 20):.1f} MiB")
     assert grown <= GROWTH, f"the gateway grew by {grown >> 20} MiB"
 
 
 class Zeros(io.RawIOBase):
-    """A file of zeros of any size."""
+    """A file of zeros of any size. `pause` is waited for at half of it."""
 
-    def __init__(self, size: int) -> None:
-        self.size, self.at = size, 0
+    def __init__(self, size: int, pause: threading.Event | None = None) -> None:
+        self.size, self.at, self.pause = size, 0, pause
 
     def readable(self) -> bool:
         return True
@@ -94,6 +98,8 @@ class Zeros(io.RawIOBase):
         return self.at
 
     def read(self, count: int = -1) -> bytes:
+        if self.pause is not None and self.at >= self.size // 2:
+            self.pause.wait(240)
         left = self.size - self.at
         count = left if count < 0 else min(count, left)
         self.at += count
@@ -110,8 +116,11 @@ def zeros_hash(size: int) -> str:
 class Upload:
     """A PUT of zeros in a thread, unsigned payload; `sent` says how far it got."""
 
-    def __init__(self, way: Way, env: dict[str, str], key: str, size: int = SIZE) -> None:
+    def __init__(
+        self, way: Way, env: dict[str, str], key: str, size: int = SIZE, pause: threading.Event | None = None
+    ) -> None:
         self.sent = 0
+        self.pause = pause  # waited for at half the size
         self.reply: Reply | None = None
         self.error: OSError | None = None
         fields = (("Content-Length", str(size)),)
@@ -136,12 +145,18 @@ class Upload:
             while self.sent < self.size:
                 self.client.send(BLOCK)
                 self.sent += len(BLOCK)
+                if self.pause is not None and self.sent == self.size // 2:
+                    self.pause.wait(240)
         except OSError as error:
             self.error = error
         try:
             self.reply = self.client.reply("PUT")
         except OSError as error:
             self.error = error
+
+    def resume(self) -> None:
+        assert self.pause is not None
+        self.pause.set()
 
     def wait(self) -> Reply | None:
         self.thread.join(240)
@@ -187,6 +202,24 @@ def test_put_object_with_a_slow_server(streams: Way, agent: dict[str, str]) -> N
     assert streams.calls[-1].length == SIZE
 
 
+def test_put_object_by_a_slow_client(streams: Way, agent: dict[str, str]) -> None:
+    """A client that stops half-way: AWS has got what it sent, and the gateway holds nothing of it."""
+    arrived = 0
+
+    def count(_seen: object, read: int) -> None:
+        nonlocal arrived
+        arrived = read
+
+    with bounded(streams):
+        streams.aws.on_block = count
+        upload = Upload(streams, agent, "slow-client", pause=threading.Event())
+        eventually(lambda: arrived >= SIZE // 2 - GROWTH and upload.sent >= SIZE // 2, timeout=240, what="the half")
+        upload.resume()
+        reply = upload.wait()
+    assert reply is not None and reply.status == 200, (reply, upload.error)
+    assert streams.calls[-1].length == SIZE
+
+
 def test_get_object(streams: Way, agent: dict[str, str]) -> None:
     stored = streams.aws.s3.synthetic("bucket", "big", SIZE)
     digest = hashlib.sha256()
@@ -212,6 +245,37 @@ def test_get_object_by_a_slow_client(streams: Way, agent: dict[str, str]) -> Non
             for block in blocks:
                 digest.update(block)
     assert digest.hexdigest() == stored.sha256
+
+
+def test_get_object_from_a_slow_server(streams: Way, agent: dict[str, str]) -> None:
+    """The client has what the server sent before it stopped, but for what the masker still looks at."""
+    gate, got = threading.Event(), 0
+
+    def blocks() -> Iterator[bytes]:
+        for number in range(SIZE >> 20):
+            if number == SIZE >> 21:
+                gate.wait(240)
+            yield BLOCK
+
+    def slow(exchange: Exchange) -> Answer | None:
+        if exchange.path != "/slow":
+            return None
+        return 200, {"content-length": str(SIZE), "content-type": "application/octet-stream"}, blocks()
+
+    def read() -> None:
+        nonlocal got
+        body = boto_client("s3", agent).get_object(Bucket="bucket", Key="slow")["Body"]
+        for block in body.iter_chunks(1 << 20):
+            got += len(block)
+
+    with bounded(streams):
+        streams.aws.answer(slow)
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        eventually(lambda: got >= SIZE // 2 - (8 << 20), timeout=240, what="the first half")
+        gate.set()
+        reader.join(240)
+    assert got == SIZE
 
 
 def test_a_denied_upload_costs_nothing(streams: Way) -> None:
@@ -265,3 +329,130 @@ def test_multipart_upload(streams: Way, agent: dict[str, str]) -> None:
         boto_client("s3", agent).upload_fileobj(Zeros(SIZE), "bucket", "parts")
     assert sum(seen.length for seen in streams.calls if seen.method == "PUT") == SIZE
     assert not streams.aws.refused
+
+
+@pytest.mark.parametrize("who", ["server", "client"])
+def test_multipart_upload_with_a_slow(streams: Way, agent: dict[str, str], who: str) -> None:
+    gate, arrived = threading.Event(), 0
+
+    def block(seen: Seen, read: int) -> None:
+        nonlocal arrived
+        arrived += 1
+        if who == "server" and "partNumber=7&" in f"{seen.target}&" and read > 1 << 20:
+            gate.wait(240)
+
+    with bounded(streams):
+        streams.aws.on_block = block
+        source = Zeros(SIZE, gate if who == "client" else None)
+        thread = threading.Thread(
+            target=boto_client("s3", agent).upload_fileobj, args=(source, "bucket", "parts"), daemon=True
+        )
+        thread.start()
+        eventually(lambda: arrived > 20, what="the first parts")
+        stalled(lambda: arrived)
+        gate.set()
+        thread.join(240)
+        assert not thread.is_alive()
+    assert sum(seen.length for seen in streams.calls if seen.method == "PUT") == SIZE
+    assert not streams.aws.refused
+
+
+def http2(way: Way, env: dict[str, str]) -> Http2Client:
+    client = way.gateway.client(env["FLOWWARDEN_HANDLE"], timeout=120)
+    assert client.tunnel(HOST2, alpn=("h2",)) == "h2"
+    return Http2Client(client)
+
+
+def opened(
+    h2: Http2Client,
+    env: dict[str, str],
+    method: str,
+    key: str,
+    fields: tuple[tuple[str, str], ...] = (),
+    payload: str = "",
+) -> Http2Stream:
+    url = f"https://{HOST2}/{key}"
+    target, head = sign(Keys.of(env), method, url, service="s3", region=REGION, fields=fields, payload=payload)
+    pseudo = [(":method", method), (":authority", HOST2), (":scheme", "https"), (":path", target)]
+    sent = [(name.lower(), value) for name, value in head if name.lower() != "host"]
+    return h2.open([*pseudo, *sent], end=method == "GET")
+
+
+def read(h2: Http2Client, got: Http2Stream) -> str:
+    """All of an answer's body, as its hash."""
+    digest = hashlib.sha256()
+    while not got.over and h2.pump():
+        digest.update(got.body)
+        got.body.clear()
+    digest.update(got.body)
+    return digest.hexdigest()
+
+
+def test_over_http2(streams: Way, agent: dict[str, str]) -> None:
+    """The same over HTTP/2, where mitmproxy has no flow control of its own."""
+    stored = streams.aws.s3.synthetic("bucket2", "big", SIZE)
+    streams.aws.s3.synthetic("bucket2", "warm", 1 << 20)
+    h2 = http2(streams, agent)
+    h2.wait(opened(h2, agent, "GET", "warm"))
+    with bounded(streams):
+        put = opened(h2, agent, "PUT", "put", (("Content-Length", str(SIZE)),), "UNSIGNED-PAYLOAD")
+        for _ in range(SIZE >> 20):
+            h2.send(put, BLOCK)
+        h2.send(put, b"", end=True)
+        assert h2.wait(put).status == 200
+        assert streams.calls[-1].length == SIZE
+    with bounded(streams):
+        got = opened(h2, agent, "GET", "big")
+        assert read(h2, got) == stored.sha256 and got.status == 200
+    h2.stream.close()
+
+
+def test_over_http2_a_stream_that_nobody_reads(streams: Way, agent: dict[str, str]) -> None:
+    """A closed window stops the reading from AWS, and no other stream of the connection waits for it."""
+    stored = streams.aws.s3.synthetic("bucket2", "big", SIZE)
+    small = streams.aws.s3.synthetic("bucket2", "small", 1 << 15)
+    h2 = http2(streams, agent)
+    with bounded(streams):
+        h2.acknowledge = False
+        unread = opened(h2, agent, "GET", "big")
+        while len(unread.body) < 65_535 and h2.pump():
+            pass
+        assert stalled(lambda: status(streams, "VmRSS") >> 21)
+        h2.h2.increment_flow_control_window(1 << 20)  # of the connection, not of the stream
+        assert read(h2, opened(h2, agent, "GET", "small")) == small.sha256
+        h2.acknowledge = True
+        first = bytes(unread.body)
+        unread.body.clear()
+        h2.h2.acknowledge_received_data(len(first), unread.id)
+        h2.flush()
+        digest = hashlib.sha256(first)
+        while not unread.over and h2.pump():
+            digest.update(unread.body)
+            unread.body.clear()
+        digest.update(unread.body)
+    assert digest.hexdigest() == stored.sha256
+    h2.stream.close()
+
+
+def test_over_http2_a_slow_server(streams: Way, agent: dict[str, str]) -> None:
+    """What AWS does not take is not taken from the client."""
+    gate = threading.Event()
+    h2, sent = http2(streams, agent), 0
+    with bounded(streams):
+        streams.aws.on_block = lambda seen, read: gate.wait(120) and None if read > 1 << 20 else None
+        put = opened(h2, agent, "PUT", "put", (("Content-Length", str(SIZE)),), "UNSIGNED-PAYLOAD")
+
+        def send() -> None:
+            nonlocal sent
+            for _ in range(SIZE >> 20):
+                h2.send(put, BLOCK)
+                sent += len(BLOCK)
+            h2.send(put, b"", end=True)
+
+        thread = threading.Thread(target=send, daemon=True)
+        thread.start()
+        assert stalled(lambda: sent) < min(SIZE, 48 << 20)
+        gate.set()
+        thread.join(240)
+        assert h2.wait(put).status == 200
+    h2.stream.close()

@@ -85,7 +85,9 @@ def test_sts_refuses_and_nothing_leaves(way: Way) -> None:
 
 def test_the_real_credentials_are_nowhere(way: Way, alice: dict[str, str]) -> None:
     """Recordings, index, state, logs and what the agent received hold neither a secret nor a token of a lease."""
+    known = set(way.aws.secrets)
     received = [
+        repr(boto_client("sts", alice).get_session_token()),
         repr(boto_client("sts", alice).get_caller_identity()),
         repr(boto_client("s3", alice).list_buckets()),
         way.raw(alice, "GET", "https://bucket.s3.eu-central-1.amazonaws.com/none", service="s3").text,
@@ -93,8 +95,9 @@ def test_the_real_credentials_are_nowhere(way: Way, alice: dict[str, str]) -> No
     with pytest.raises(ClientError) as caught:
         boto_client("iam", alice).delete_user(UserName="u")
     received.append(repr(caught.value.response))
-    leases = [lease.made for lease in way.aws.sts.leases if lease.made]
-    assert leases and any(seen.key_id in {lease.key_id for lease in leases} for seen in way.calls)
+    vended = [secret for key, secret in way.aws.secrets.items() if key not in known]
+    leases = [lease.made for lease in way.aws.sts.leases if lease.made] + vended
+    assert vended and leases and any(seen.key_id in {lease.key_id for lease in leases} for seen in way.calls)
     places: dict[str, bytes] = {
         "what the gateway printed": way.gateway.text.encode(),
         "answers": repr(received).encode(),

@@ -21,6 +21,7 @@ from flowwarden.guard import Guard
 from flowwarden.master import DumpMaster, WebMaster
 from flowwarden.station import Signer, Station
 from flowwarden.types import Request
+from flowwarden.wire.memory import Memory
 
 from .wire_clients import CLIENTS, HOST, PATIENCE, Client, Upstream
 
@@ -234,6 +235,7 @@ async def running(
     streams_answer: bool = False,
     change: Callable[[list[Station]], list[Station]] = lambda stations: stations,
     body_limit: int = 1 << 20,
+    memory: Memory | None = None,
     kind: type[Guard] = Guard,
     web: int = 0,
 ) -> AsyncIterator[Proxy]:
@@ -263,7 +265,7 @@ async def running(
         rawtcp=False,
         upstream_cert=False,
     )
-    guard = kind(stations, body_limit=body_limit)
+    guard = kind(stations, body_limit=body_limit, memory=memory)
     master.addons.remove(master.addons.get("errorcheck"))  # it would end the process on an error in its first moments
     master.add_chain(guard)
     task = asyncio.create_task(master.run())

@@ -11,6 +11,7 @@ It shares nothing with the package under test. One thread a connection, so a scr
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import secrets
 import socket
@@ -69,7 +70,8 @@ class Seen:
     @property
     def form(self) -> dict[str, str]:
         """A query-protocol body."""
-        return dict(parse_qsl(self.body.decode(), keep_blank_values=True))
+        body = gzip.decompress(self.body) if self.header("content-encoding") == "gzip" and self.body else self.body
+        return dict(parse_qsl(body.decode(), keep_blank_values=True))
 
     @property
     def action(self) -> str:

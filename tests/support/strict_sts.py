@@ -73,6 +73,8 @@ class StrictSts:
     failing: Refused | None = None
     gate: threading.Event | None = None
     url: str = ""
+    web_token: str = ""  # that AssumeRoleWithWebIdentity takes
+    packed_most: int = 4000  # characters of policy and tags; the real one packs them in a way that nobody publishes
 
     def user(self, arn: str) -> tuple[str, str]:
         """A new user with long-lived keys."""
@@ -94,6 +96,24 @@ class StrictSts:
         if form.get("Action") == "AssumeRole":
             return self._assume_role(key, form)
         raise Refused("InvalidAction", "unknown action")
+
+    def web_identity(self, form: dict[str, str]) -> str:
+        """AssumeRoleWithWebIdentity for the one token that is known."""
+        if not self.web_token or form.get("WebIdentityToken") != self.web_token:
+            raise Refused("InvalidIdentityToken", "No OpenIDConnect provider found for this token")
+        role_arn, name = form["RoleArn"], form.get("RoleSessionName", "")
+        arn = f"arn:aws:sts::{role_arn.split(':')[4]}:assumed-role/{role_arn.rsplit('/', 1)[1]}/i-1"
+        expires = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+        new = "ASIA" + _letters(16)
+        held = self.keys[new] = Identity(
+            arn, secrets.token_urlsafe(30), secrets.token_urlsafe(300), expires, assumed=True
+        )
+        return (
+            f"<AssumeRoleWithWebIdentityResult><AssumedRoleUser><AssumedRoleId>AROA:{escape(name)}</AssumedRoleId>"
+            f"<Arn>{escape(arn)}</Arn></AssumedRoleUser><Credentials><AccessKeyId>{new}</AccessKeyId>"
+            f"<SecretAccessKey>{held.secret}</SecretAccessKey><SessionToken>{held.token}</SessionToken>"
+            f"<Expiration>{expires:%Y-%m-%dT%H:%M:%SZ}</Expiration></Credentials></AssumeRoleWithWebIdentityResult>"
+        )
 
     def _assume_role(self, key: Identity, form: dict[str, str]) -> str:
         role_arn, name = form.get("RoleArn", ""), form.get("RoleSessionName", "")
@@ -118,7 +138,7 @@ class StrictSts:
         seconds = int(form.get("DurationSeconds", "3600"))
         self._duration(seconds, role, key)
         policies = self._policies(form)
-        packed = (len(form.get("Policy", "")) + sum(len(k) + len(v) for k, v in tags.items())) / 40
+        packed = 100 * (len(form.get("Policy", "")) + sum(len(k) + len(v) for k, v in tags.items())) / self.packed_most
         if packed > 100:
             raise Refused("PackedPolicyTooLarge", f"Packed size of session tags and policies is {packed:.0f}%")
         expires = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds)
@@ -302,8 +322,11 @@ def serving(sts: StrictSts) -> Iterator[StrictSts]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             try:
-                key = _authenticated(sts, self, body)
-                result = sts.answer(key, dict(parse_qsl(body.decode(), keep_blank_values=True)))
+                form = dict(parse_qsl(body.decode(), keep_blank_values=True))
+                if form.get("Action") == "AssumeRoleWithWebIdentity":  # the one call that nobody signs
+                    result = sts.web_identity(form)
+                else:
+                    result = sts.answer(_authenticated(sts, self, body), form)
                 name = re.match(r"<(\w+)Result", result)[1]
                 status, text = 200, f"<{name}Response>{result}</{name}Response>"
             except Refused as error:

@@ -9,7 +9,7 @@ from mitmproxy.connection import Client
 from mitmproxy.proxy import commands, events
 
 from flowwarden import access
-from flowwarden.wire import connections
+from flowwarden.wire import connections, tunnel
 from support.harness import HOST, PATIENCE, At, Proxy, after, running
 
 ASK = f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
@@ -47,13 +47,13 @@ async def test_the_layers_around_a_tunnel_are_passed_by():
     async with running() as proxy, proxy.client("h1") as client:
         assert (await client.ask("GET", "/")).status == 200
         (handler,) = handlers(proxy)
-        tunnel = connections.TUNNELS[handler.client]
+        within = tunnel.TUNNELS[handler.client]
         seen: list[events.Event] = []
         whole = handler.layer.handle_event
         handler.layer.handle_event = lambda event: (seen.append(event), whole(event))[1]
         inside: list[events.Event] = []
-        direct = tunnel.inner.handle_event
-        tunnel.inner.handle_event = lambda event: (inside.append(event), direct(event))[1]
+        direct = within.inner.handle_event
+        within.inner.handle_event = lambda event: (inside.append(event), direct(event))[1]
         assert (await client.ask("GET", "/")).status == 200
         assert not seen and len(inside) >= 3  # the request, the hook's end, the answer
 
@@ -95,7 +95,7 @@ async def test_tls_to_the_proxy_keeps_the_long_way():
                 out += hello.step(text=ASK)[0]
             writer.write(out)
         assert read.startswith(b"HTTP/1.1 200 ")
-        assert all(handler.client not in connections.TUNNELS for handler in handlers(proxy))
+        assert all(handler.client not in tunnel.TUNNELS for handler in handlers(proxy))
         writer.close()
 
 
@@ -113,7 +113,7 @@ async def test_a_client_that_leaves_its_tunnel_is_noticed():
             writer.write(ASK)
             await asyncio.wait_for(waits.wait(), PATIENCE)
             (handler,) = handlers(proxy)
-            assert handler.client in connections.TUNNELS
+            assert handler.client in tunnel.TUNNELS
         await asyncio.wait_for(noticed.wait(), PATIENCE)
         await proxy.recording.until()
         assert not proxy.upstream.requests
@@ -131,7 +131,6 @@ def test_commands_come_out_as_on_the_long_way():
     """A half-close is a close, and a log line quotes no byte of a peer."""
     client = Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2))
     inner = Fixed(commands.CloseTcpConnection(client, half_close=True), commands.Log("Unexpected data: b'secret'"))
-    tunnel = connections.Tunnel(None, inner)
-    close, log = tunnel.commands(events.Start())
+    close, log = tunnel.Tunnel(None, inner).commands(events.Start())
     assert type(close) is commands.CloseConnection and close.connection is client
     assert "secret" not in log.message

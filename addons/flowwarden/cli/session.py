@@ -19,6 +19,7 @@ from click.core import ParameterSource
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
+from ..credentials import names
 from ..errors import ConfigError, FlowwardenError, TokenError
 from ..operators.client import Client
 from .common import admin_option, json_option, print_json, show, token, token_option
@@ -66,11 +67,15 @@ def session() -> None:
     help="How the environment is printed.",
 )  # fmt: skip
 def start(token_file: str | None, proxy: str, folder: Path, region: str, form: str) -> None:
-    """Starts a session and prints the environment that points an agent at the gateway."""
-    told = _internal(proxy, "POST", "/session", token(token_file))
+    """Starts a session and prints the environment that points an agent at the gateway.
+
+    As a credential_process of the AWS configuration it starts none: it prints the keys of the session that HTTPS_PROXY
+    names, and renews that session if the token is a fresh one.
+    """
     if form == "credential-process":
-        print_json(told["credentials"])
+        print_json(_keys(proxy, token_file))
         return
+    told = _internal(proxy, "POST", "/session", token(token_file))
     bundle, fingerprint = write_bundle(proxy, folder)
     variables = environment(told, bundle, region, proxy)
     click.echo(f"session {told['session']} until {told['expires']}; CA fingerprint (SHA-256) {fingerprint}", err=True)
@@ -123,10 +128,7 @@ def show_(id: str, admin_url: str, token_file: str | None, as_json: bool) -> Non
 @json_option
 def renew(id: str, token_file: str | None, proxy: str, as_json: bool) -> None:
     """Makes a session last longer, with a fresh token of the same principal. Run it where the agent's HTTPS_PROXY is set."""
-    here = os.environ.get("HTTPS_PROXY", "")
-    handle = _handle(here or proxy)
-    if here and click.get_current_context().get_parameter_source("proxy") is ParameterSource.DEFAULT:
-        proxy = f"{here.partition('://')[0]}://{here.rpartition('@')[2] if '@' in here else here.partition('://')[2]}"
+    proxy, handle = _here(proxy)
     told = _internal(proxy, "POST", "/session/renew", token(token_file), handle=handle)
     if told.get("session") != id:
         raise FlowwardenError(f"HTTPS_PROXY here is session {told.get('session')}, not {id}")
@@ -142,6 +144,25 @@ def end(id: str, admin_url: str, token_file: str | None, principal: bool) -> Non
     """Ends a session: its next call is refused, its lease is dropped, its questions are withdrawn."""
     Client(admin_url, token(token_file)).end_session(id, principal=principal)
     click.echo(f"session {id} has ended")
+
+
+@session.command()
+@click.argument("name")
+@click.option("--subject", metavar="SUBJECT", default="", help="Say whether the name was given for this subject.")
+def who(name: str, subject: str) -> None:
+    """Whose a RoleSessionName, SourceIdentity or session tag is that CloudTrail shows.
+
+    STS allows few characters and 64 of them, so that subjects are spelt in another way there.
+    """
+    try:
+        text, whole = names.decode(name)
+    except ValueError as error:
+        raise FlowwardenError(str(error)) from None
+    if subject:
+        given = names.matches(name, subject)
+        click.echo(f"{name} is {'' if given else 'not '}{subject}'s")
+        raise SystemExit(0 if given else 1)
+    click.echo(text if whole else f"{text}… (cut: --subject SUBJECT tells whether it is somebody's)")
 
 
 def environment(told: dict[str, Any], bundle: Path, region: str, proxy: str) -> dict[str, str]:
@@ -199,6 +220,29 @@ def _truststore(pem: str) -> bytes:
         found = x509.load_pem_x509_certificates(pem.encode())
     certs = [pkcs12.PKCS12Certificate(cert, f"ca-{number}".encode()) for number, cert in enumerate(found)]
     return pkcs12.serialize_java_truststore(certs, BestAvailableEncryption(TRUSTSTORE_PASSWORD.encode()))
+
+
+def _here(proxy: str) -> tuple[str, str]:
+    """The gateway, and the session's handle, that HTTPS_PROXY names; the address is --proxy's if that is given."""
+    here = os.environ.get("HTTPS_PROXY", "")
+    if here and click.get_current_context().get_parameter_source("proxy") is ParameterSource.DEFAULT:
+        proxy = f"{here.partition('://')[0]}://{here.rpartition('@')[2] if '@' in here else here.partition('://')[2]}"
+    return proxy, _handle(here or proxy)
+
+
+def _keys(proxy: str, token_file: str | None) -> dict[str, Any]:
+    """The keys of the session that HTTPS_PROXY names: those of any other session are refused there."""
+    proxy, handle = _here(proxy)
+    if not handle:
+        raise FlowwardenError(
+            "HTTPS_PROXY names no session here, and keys are worth something in their own session only",
+            "Set what `flowwarden session start` prints, or an OIDC token as the proxy's password.",
+        )
+    try:
+        _internal(proxy, "POST", "/session/renew", token(token_file), handle=handle)
+    except (ConfigError, TokenError):
+        pass  # there is no fresh token: the session lasts as long as it does, which the keys say
+    return _internal(proxy, "GET", "/credentials", "", handle=handle)
 
 
 def _internal(proxy: str, method: str, path: str, bearer: str, *, handle: str = "") -> dict[str, Any]:

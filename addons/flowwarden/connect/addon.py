@@ -76,6 +76,9 @@ class Connect(Station):
             raise names.refuse(f"port {port} is not one that requests go to")
         if "upgrade" in request.headers and request.headers["upgrade"].lower() != "websocket":
             raise Refusal("protocol upgrades are not supported", status=400, code="InvalidRequest", station=self.name)
+        if "connection" in request.headers and (named_by := names.end_to_end(request.headers.get_all("connection"))):
+            why = f"the Connection header names {named_by[:40]!r}, which is not for one hop only"
+            raise Refusal(why, status=400, code="InvalidRequest", station=self.name)
         owner = access.of(flow)
         owner.request = neutral(request, host, port)
         owner.internal = host == names.INTERNAL

@@ -12,6 +12,7 @@ INTERNAL = "flowwarden.internal"  # answered by the gateway itself
 
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)\Z")  # what inet_aton would read as (a part of) an IPv4 address
+_ONE_HOP = frozenset({"", "close", "http2-settings", "keep-alive", "proxy-connection", "te", "upgrade"})
 
 
 def refuse(why: str) -> Refusal:
@@ -70,3 +71,12 @@ def agree(
         if authority(text, default_port) != (host, port):
             raise refuse("Host and the request's destination differ")
     return host, port
+
+
+def end_to_end(connection: Sequence[str]) -> str:
+    """The first field name in Connection headers that no client means for one hop only; empty if there is none.
+
+    Whoever is next may take away what is named there (RFC 9110, section 7.6.1): a signed header, or the account pin.
+    """
+    named = (part.strip().lower() for value in connection for part in value.split(","))
+    return next((name for name in named if name not in _ONE_HOP), "")

@@ -9,6 +9,7 @@ from mitmproxy import http
 
 from .. import access, proof
 from ..access import Access
+from ..errors import Refusal
 from ..judge import Judge
 from ..station import Station
 from ..types import Session
@@ -30,6 +31,9 @@ class Lend(Judge):
         assert call is not None and decision is not None
         if auth is None or owner.session is None or not (call.aws or decision.sign):
             return None
+        if owner.request is None or owner.request.scheme != "https":
+            why = "a call is signed with real credentials only inside TLS: use https"
+            raise Refusal(why, code="AccessDenied", station=self.name)
         vault = self.services.vault
         derived = vault.by_key(auth.access_key_id)
         if derived is not None and derived[0] == owner.session.id:

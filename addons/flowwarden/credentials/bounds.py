@@ -1,8 +1,8 @@
 """The outer bound of a lease: the session policy and the tags that are passed to AssumeRole.
 
-A session policy can only take away. It has 2,048 characters, and rules do not compile into it: it holds the account pin,
-which has to fit or the session is refused, and those of the group's plain denies that fit; the gateway decides by all of
-them in any case.
+A session policy can only take away, and has 2,048 characters. It holds the account pin and the denies that alone stand
+before an action which another rule lets through: these have to fit, or the session is refused. Denies of what nothing lets
+through anyway follow while there is room. The gateway decides by all rules in any case.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies.html#policies_session
 """
 
@@ -15,44 +15,58 @@ from typing import Any
 from ..errors import Refusal
 from ..types import Session
 from . import names
+from .denies import Denies
 from .rules import CredentialRule
 
 POLICY_LENGTH = 2048
 STATION = "lend"
+NO_DENIES = Denies()
 
 
-def session_policy(rule: CredentialRule, denies: Sequence[str] = ()) -> tuple[str, int]:
-    """The inline session policy of a rule, and how many of `denies` are not in it.
+def session_policy(rule: CredentialRule, denies: Denies = NO_DENIES, *, spare: bool = True) -> tuple[str, int]:
+    """The inline session policy of a rule, and how many patterns of `denies` are not in it.
 
-    `denies` are actions that the principal's rules deny whatever the request; the entry's `denies` says whether all of
-    them have to fit, or as many as do, or none is asked for. Without managed policies the policy allows everything else,
-    since the role's own policies still decide. With `policy_arns` it does not: inline and managed session policies add
-    up, and an Allow here would undo them. The pin asks only where AWS tells the resource's account. Raises Refusal if the
-    policy is longer than STS takes.
+    The entry's `denies` says whether those have to fit that are needed, or all, or none is asked for; `spare` fills what
+    room is left with the others. Without managed policies the policy allows everything else, since the role's own
+    policies still decide. With `policy_arns` it does not: inline and managed session policies add up, and an Allow here
+    would undo them. The pin asks only where AWS tells the resource's account. Raises Refusal if the policy is longer than
+    STS takes.
     """
-    wanted = list(dict.fromkeys(denies)) if rule.denies != "off" else []
-    text = _policy(rule, wanted)
-    if len(text) <= POLICY_LENGTH:
-        return text, 0
-    if rule.denies == "all" or not wanted:
-        raise refuse(
-            f"the session policy has {len(text)} characters, STS takes {POLICY_LENGTH}: name fewer accounts, "
-            "unpinned_actions or denied actions"
-        )
-    kept: list[str] = []
-    room = POLICY_LENGTH - len(_policy(rule, [""]))
-    for action in wanted:
-        cost = len(json.dumps(action)) + (1 if kept else 0)  # a list of one has brackets, too: `_policy` is asked again
+    if rule.denies == "off":
+        denies = NO_DENIES
+    kept = [*denies.needed, *(denies.others if rule.denies == "all" else ())]
+    more = denies.others if rule.denies == "needed" else ()
+    text = _policy(rule, kept)
+    most = POLICY_LENGTH - sum(map(len, rule.policy_arns))  # STS counts both
+    if len(text) > most:
+        raise refuse(_too_long(rule, denies, len(text), most))
+    room = most - len(_policy(rule, [*kept, ""])) if spare else 0
+    left_out = 0
+    for pattern in more:
+        cost = len(json.dumps(pattern)) - len('""')
         if cost <= room:
-            kept.append(action)
-            room -= cost
-    while len(text := _policy(rule, kept)) > POLICY_LENGTH:
-        if not kept:
-            raise refuse(
-                f"the session policy has {len(text)} characters, STS takes {POLICY_LENGTH}: name fewer accounts"
-            )
+            kept.append(pattern)
+            room -= cost + len(',""')
+        else:
+            left_out += 1
+    while len(text := _policy(rule, kept)) > most:  # a list of two has brackets, which one pattern had not
         kept.pop()
-    return text, len(wanted) - len(kept)
+        left_out += 1
+    return text, left_out
+
+
+def _too_long(rule: CredentialRule, denies: Denies, length: int, most: int) -> str:
+    said = f"the session policy would have {length} characters, STS takes {most}"
+    if rule.policy_arns:
+        said += " beside the ARNs of `policy_arns`"
+    if len(_policy(rule, ())) > most:
+        return f"{said}: name fewer accounts, unpinned_actions or policy_arns in the entry of `credentials`"
+    if rule.denies == "all":
+        return f"{said}: `denies: all` asks for every deny of the session's groups; say `denies: needed`, or have fewer"
+    return (
+        f"{said} to hold what {', '.join(denies.by)} deny and other rules would let through: deny fewer actions, or deny "
+        "them in the role's own policies (or in a managed policy of `policy_arns`) and say `denies: off`"
+    )
 
 
 def _policy(rule: CredentialRule, denies: Sequence[str]) -> str:

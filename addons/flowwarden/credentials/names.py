@@ -36,9 +36,9 @@ def session_name(text: str) -> str:
 
 
 def decode(name: str) -> tuple[str, bool]:
-    """The text of a name, and whether it is all of it (else its start; `matches` tells whose it is).
+    """The text of a name or tag, and whether it is all of it (else its start; `matches` tells whose it is).
 
-    ValueError if `session_name` did not make it.
+    ValueError if neither `session_name` nor `tag` made it.
     """
     head, cut, digest = name.partition(_CUT)
     text = "" if head == "==" else _unescape(head)
@@ -61,11 +61,6 @@ def tag_list(texts: Iterable[str]) -> str:
     """Several texts as one tag, `:a:b:`, so that a policy can ask for `*:a:*`."""
     encoded = [_GROUP_UNSAFE.sub(_escape, text) for text in sorted(texts)]
     return f":{':'.join(encoded)}:" if encoded else ""
-
-
-def decode_tag(value: str) -> str:
-    """The text of a tag. ValueError if `tag` did not make it."""
-    return _unescape(value)
 
 
 def _escape(found: re.Match[str]) -> str:

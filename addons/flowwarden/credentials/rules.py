@@ -34,7 +34,7 @@ class CredentialRule:
     region: str = ""  # of the STS endpoint
     tags: tuple[str, ...] = TAGS
     unpinned_actions: tuple[str, ...] = ()  # actions that may reach another account's resources
-    denies: str = "fit"  # of the group's deny rules, into the session policy: as many as fit, all (or refuse), off
+    denies: str = "needed"  # of the group's deny rules, that have to fit into the session policy: needed, all, off
     partition: str = "aws"
 
     @property
@@ -88,7 +88,7 @@ def _entry(section: Section) -> CredentialRule:
         region=section.text("region", ""),
         tags=_tags(section),
         unpinned_actions=_actions(section),
-        denies=section.choice("denies", ("fit", "all", "off"), "fit"),
+        denies=section.choice("denies", ("needed", "all", "off"), "needed"),
         partition=roles[-1].split(":")[1] if roles else "aws",
     )
     if roles and entry.account not in accounts:

@@ -8,7 +8,7 @@ import secrets
 import string
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..errors import Refusal
 from ..types import Credentials, Session
 from . import bounds, names
 from .bounds import refuse
+from .denies import Denies
 from .rules import GATEWAY, SHORTEST, CredentialRule
 
 ClientFactory = Callable[[str, str, Credentials | None, str | None], Any]
@@ -49,12 +50,12 @@ class Source:
         self._clients: dict[tuple[str, str], Any] = {}
         self._make = client_factory or self._boto_client
 
-    def obtain(self, rule: CredentialRule, session: Session, denies: Sequence[str]) -> Lent:
+    def obtain(self, rule: CredentialRule, session: Session, denies: Callable[[], Denies]) -> Lent:
         """Credentials for a session under a rule. Raises Refusal and nothing else."""
         try:
             if not rule.assume_role:
                 return self._own(rule)
-            return self._assume(rule, session, denies)
+            return self._assume(rule, session, denies())
         except Refusal:
             raise
         except Exception as error:
@@ -70,7 +71,7 @@ class Source:
                 found += [frozen.secret_key, frozen.token or ""]
         return [text for text in found if text]
 
-    def _assume(self, rule: CredentialRule, session: Session, denies: Sequence[str]) -> Lent:
+    def _assume(self, rule: CredentialRule, session: Session, denies: Denies) -> Lent:
         policy, left_out = bounds.session_policy(rule, denies)  # before STS is asked at all
         region = rule.region or _REGIONS.get(rule.partition, "us-east-1")
         client = self._client(rule.source, region)
@@ -78,11 +79,15 @@ class Source:
             answer = client.assume_role(**_request(rule, role, session))
             with self._lock:
                 client = self._make(rule.source, region, _credentials(answer), None)
-        bound: dict[str, Any] = {"Policy": policy}
-        if rule.policy_arns:
-            bound["PolicyArns"] = [{"arn": arn} for arn in rule.policy_arns]
+        bound: dict[str, Any] = {"PolicyArns": [{"arn": arn} for arn in rule.policy_arns]} if rule.policy_arns else {}
         role = rule.assume_role[-1]
-        answer = client.assume_role(**_request(rule, role, session), **bound)
+        request = _request(rule, role, session) | bound
+        try:
+            answer = client.assume_role(**request, Policy=policy)
+        except client.exceptions.PackedPolicyTooLargeException:
+            # STS packs policy and tags in a way that nobody can compute before: without what need not be in it.
+            policy, left_out = bounds.session_policy(rule, denies, spare=False)
+            answer = client.assume_role(**request, Policy=policy)
         return Lent(_credentials(answer), role.split(":")[4], role, left_out)
 
     def _own(self, rule: CredentialRule) -> Lent:

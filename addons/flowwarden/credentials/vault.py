@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from ..signing import keys
 from ..types import Credentials, Operation, Phantom, Principal, Session
 from . import swap
 from .bounds import refuse
+from .denies import Denies
 from .derived import Derived, derived_lease
 from .lease import Lease
 from .rules import CredentialRule, CredentialRules
@@ -50,11 +51,11 @@ class Vault:
         *,
         sandbox_url: str | None = None,
         client_factory: ClientFactory | None = None,
-        denies: Callable[[Principal], Sequence[str]] = lambda _principal: (),
+        denies: Callable[[Principal], Denies] = lambda _principal: Denies(),
         note: Callable[[str, dict[str, Any]], None] = lambda _kind, _record: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`denies` gives actions that a principal's rules deny whatever the request; `note` takes events without secrets.
+        """`denies` gives what the session policy should deny (asked in a thread); `note` takes events without secrets.
 
         With `sandbox_url` the keys are random, STS is the sandbox's own, and real sources are never touched.
         """
@@ -208,7 +209,7 @@ class Vault:
         session, rule = entry.session, entry.rule
         try:
             lent = await loop.run_in_executor(
-                self._threads, self._source.obtain, rule, session, tuple(self._denies(session.principal))
+                self._threads, self._source.obtain, rule, session, lambda: self._denies(session.principal)
             )
         except Refusal as refusal:
             entry.refusal = refusal

@@ -133,12 +133,16 @@ def query_authentication(query: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for pair in query.split("&"):
         name, _, value = pair.partition("=")
-        name = (unquote(name.replace("+", " ")) if "%" in name or "+" in name else name).strip().lower()
+        name = _name(name)
         if name[:6] == "x-amz-" or name in {"awsaccesskeyid", "signature", "action"}:
             if name in found and name[0] == "x":
                 raise refuse(f"query parameter {name!r} comes twice", "AuthorizationQueryParametersError", 400)
             found[name] = unquote(value)
     return found
+
+
+def _name(sent: str) -> str:
+    return (unquote(sent.replace("+", " ")) if "%" in sent or "+" in sent else sent).strip().lower()
 
 
 def _from_header(request: Request, authorization: str) -> Authentication:
@@ -172,6 +176,10 @@ def _from_header(request: Request, authorization: str) -> Authentication:
 def _from_query(request: Request, query: dict[str, str]) -> Authentication:
     if query.get("x-amz-algorithm") != ALGORITHM:
         raise refuse('X-Amz-Algorithm only supports "AWS4-HMAC-SHA256"', "AuthorizationQueryParametersError", 400)
+    for pair in request.query.split("&"):  # signing replaces them by their plain names
+        sent = pair.partition("=")[0]
+        if (name := _name(sent)) != sent.lower() and name[:6] == "x-amz-":
+            raise refuse(f"query parameter {name!r} is spelt oddly", "AuthorizationQueryParametersError", 400)
     missing = sorted(_QUERY_NAMES - {"x-amz-expires"} - query.keys())
     if missing:
         raise refuse(f"query authentication lacks {', '.join(missing)}", "AuthorizationQueryParametersError", 400)

@@ -35,8 +35,3 @@ def signing_key(secret_access_key: str, date: str, region: str, service: str) ->
 def forget(secret_access_key: str) -> None:
     """Drops every key derived from a secret."""
     _keys.pop(secret_access_key, None)
-
-
-def cached_secrets() -> int:
-    """How many secrets have keys in the cache."""
-    return len(_keys)

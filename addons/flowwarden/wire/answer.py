@@ -30,7 +30,7 @@ from mitmproxy.websocket import WebSocketData
 
 from ..errors import Refusal
 from .gate import Commands, Gate, copied, misframed, without_bytes
-from .memory import HELD
+from .memory import HELD, grown
 from .websocket import WireWebsocket
 
 _UNCLEAN = re.compile(rb"[\x00-\x20\x7f]")  # in a request line
@@ -157,6 +157,9 @@ class AnswerStream(HttpStream):
         if isinstance(event, ResponseData):
             self.response_body_buf += event.data
             HELD.more(len(event.data))
+            size = len(self.response_body_buf)
+            if more := grown(size - len(event.data), size):
+                self.gate.hold(self.flow, more)
             if len(self.response_body_buf) > self.gate.body_limit:
                 self.response_body_buf.clear()
                 raise self.answer_too_large()
@@ -197,6 +200,7 @@ class AnswerStream(HttpStream):
             yield SendHttp(ResponseHeaders(self.stream_id, response, not content), self.context.client)
             if content:
                 yield SendHttp(ResponseData(self.stream_id, content), self.context.client)
+        self.gate.sent(self.flow)
         if self.client_state == self.state_done:
             yield from self.flow_done()
         else:

@@ -9,8 +9,9 @@ from mitmproxy.proxy.layers.http import HttpLayer, ReceiveHttp
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server, make_error_response
 from mitmproxy.proxy.layers.http._http2 import Http2Server
 
-from .connections import opened
+from .connections import moved
 from .gate import Commands, Gate
+from .tunnel import opened
 
 HEAD_LIMIT = 64 * 1024  # bytes of an HTTP/1 head, either direction
 HEAD_SECONDS = 30.0  # from a head's first byte to its last
@@ -134,6 +135,7 @@ class BoundedHttp2Server(Http2Server):
                 yield from self.protocol_error("a header block took too long")
             return
         yield from super()._handle_event(event)
+        moved(self.context.client)
         if isinstance(event, events.DataReceived):
             if not self._unfinished():
                 self._timer = None

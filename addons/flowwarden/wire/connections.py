@@ -1,4 +1,4 @@
-"""mitmproxy's connection handler with a short way through the layers, and every socket closed.
+"""mitmproxy's connection handler: a short way into tunnels, large reads, backpressure over HTTP/2, every socket closed.
 
 A `CancelledError` that arrives while `handle_connection` waits for the lock of its events ends it before it has closed
 its transport. The kernel then keeps the socket and what the peer still sends to it.
@@ -8,52 +8,45 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from weakref import WeakKeyDictionary
+from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from mitmproxy import http
 from mitmproxy.connection import Client, Connection, ConnectionState
-from mitmproxy.proxy import commands, context, events, layer, mode_servers
-from mitmproxy.proxy.layers import ClientTLSLayer, HttpLayer
+from mitmproxy.proxy import commands, context, events, mode_servers
 from mitmproxy.utils import asyncio_utils
 
-from . import headers, tls
-from .gate import Commands, without_bytes
+from . import headers, tls, tunnel
+from .gate import Commands
 
 BLOCK = 256 * 1024  # bytes that asyncio takes from a socket at once
+BACKLOG = 1 << 20  # bytes of one upstream connection's answer that wait for an HTTP/2 client's window
 
-TUNNELS: WeakKeyDictionary[Client, Tunnel] = WeakKeyDictionary()
-
-
-class Tunnel:
-    """What lies inside an open CONNECT tunnel. Nothing around it changes a byte any more, so events go there directly.
-
-    Around it are the mode's layer, the HTTP layer that took the CONNECT, its HTTP/1 connection and its stream: each would
-    wrap, route and unwrap every event and command, which is a sixth of what a small call costs.
-    """
-
-    def __init__(self, outer: HttpLayer, inner: layer.Layer) -> None:
-        self.outer = outer
-        self.inner = inner
-
-    def takes(self, event: events.Event) -> bool:
-        """Not the completion of what was begun on the long way."""
-        return not isinstance(event, events.CommandCompleted) or event.command not in self.outer.command_sources
-
-    def commands(self, event: events.Event) -> Commands:
-        """What the inner layers want done, in the form in which it would have come out on the long way."""
-        for command in self.inner.handle_event(event):
-            if type(command) is commands.CloseTcpConnection:
-                yield commands.CloseConnection(command.connection)  # a tunnel knows no half-closed connection
-                continue
-            if isinstance(command, commands.Log):
-                command.message = without_bytes(command.message)
-            yield command
+_handlers: WeakValueDictionary[str, WireConnectionHandler] = WeakValueDictionary()
 
 
-def opened(outer: HttpLayer, inner: layer.Layer) -> None:
-    """A CONNECT was answered and its connection is a pipe now."""
-    if not any(isinstance(each, ClientTLSLayer) for each in outer.context.layers):
-        TUNNELS[outer.context.client] = Tunnel(outer, inner)  # with TLS to the proxy, that layer still has to decrypt
+def unsent(client: Client) -> int:
+    """Bytes that a client's connection still holds because the client has not read them."""
+    handler = _handlers.get(client.id)
+    transport = handler.transports.get(client) if handler is not None else None
+    if handler is None or transport is None or transport.writer is None:
+        return 0
+    in_windows = handler.waiting(None) if handler.waiting is not None else 0
+    return in_windows + transport.writer.transport.get_write_buffer_size()  # type: ignore[union-attr]
+
+
+def throttle(client: Client, waiting: Callable[[Connection | None], int]) -> None:
+    """Over HTTP/2: no more is read from an upstream connection while `waiting` bytes of it are too many."""
+    handler = _handlers.get(client.id)
+    if handler is not None:
+        handler.waiting = waiting
+
+
+def moved(client: Client) -> None:
+    """Says that what waits for a client may have become less."""
+    handler = _handlers.get(client.id)
+    if handler is not None:
+        handler.moved.set()
 
 
 class Blocks:
@@ -67,9 +60,16 @@ class Blocks:
 
 
 class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
-    """Sends events into an open tunnel directly, and closes what a connection's handler has left open."""
+    """One client and the connections made for it."""
 
-    _tunnel: Tunnel | None = None
+    _tunnel: tunnel.Tunnel | None = None
+    waiting: Callable[[Connection | None], int] | None = None
+
+    async def handle_client(self) -> None:
+        _handlers[self.client.id] = self
+        self.moved = asyncio.Event()
+        self._reading: dict[asyncio.Task[None] | None, Connection] = {}
+        await super().handle_client()
 
     async def handle_hook(self, hook: commands.StartHook) -> None:
         """Without mitmproxy's interception, which is not offered here: calls are held in the hook itself."""
@@ -87,11 +87,11 @@ class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
                 self.log("mitmproxy has crashed!", logging.ERROR, exc_info=True)
 
     def _commands(self, event: events.Event) -> Commands:
-        tunnel = self._tunnel
-        if tunnel is None:
-            tunnel = self._tunnel = TUNNELS.get(self.client)
-        if tunnel is not None and tunnel.takes(event):
-            return tunnel.commands(event)
+        inside = self._tunnel
+        if inside is None:
+            inside = self._tunnel = tunnel.TUNNELS.get(self.client)
+        if inside is not None and inside.takes(event):
+            return inside.commands(event)
         return self.layer.handle_event(event)
 
     def _carry_out(self, command: commands.Command) -> None:
@@ -124,20 +124,29 @@ class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
             raise TypeError(f"Unexpected command: {command}")
 
     async def drain_writers(self) -> None:
-        """Waits where a peer does not take its bytes; where nothing is left to write there is nothing to wait for."""
+        """Waits where a peer does not take its bytes: in its socket's buffer, or (HTTP/2) in its window's."""
         for transport in self.transports.values():
             writer = transport.writer
             if isinstance(writer, asyncio.StreamWriter) and writer.transport.get_write_buffer_size():
                 await super().drain_writers()  # type: ignore[no-untyped-call]
-                return
+                break
+        if self.waiting is None:
+            return
+        connection = self._reading.get(asyncio.current_task())
+        while connection is not None and connection is not self.client and self.waiting(connection) > BACKLOG:
+            self.moved.clear()
+            await self.moved.wait()
 
     async def handle_connection(self, connection: Connection) -> None:
         transport = self.transports[connection]
         if isinstance(transport.reader, asyncio.StreamReader):
             transport.reader = Blocks(transport.reader)  # type: ignore[assignment]
+        task = asyncio.current_task()
+        self._reading[task] = connection
         try:
             await super().handle_connection(connection)
         finally:
+            self._reading.pop(task, None)
             left = self.transports.pop(connection, None)
             if left is not None:
                 connection.state = ConnectionState.CLOSED

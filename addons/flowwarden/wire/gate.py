@@ -55,6 +55,12 @@ class Gate(Protocol):
     def keep_answer(self, flow: http.HTTPFlow, body: bytes) -> None:
         """Takes a whole answer as it came; the flow itself gets it only when it was swapped and masked."""
 
+    def hold(self, flow: http.HTTPFlow, size: int) -> None:
+        """Counts bytes of a body that stay in memory (negative: that went); refuses beyond the session's share."""
+
+    def sent(self, flow: http.HTTPFlow) -> None:
+        """The answer is on its way to the client: what was counted goes as the client reads."""
+
     def unread(self, context: proxy_context.Context) -> None:
         """The client sent what is no HTTP, or a head without end; its connection is closed."""
 

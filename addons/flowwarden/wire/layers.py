@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers import HttpLayer
 from mitmproxy.proxy.layers.http import (
@@ -10,6 +13,7 @@ from mitmproxy.proxy.layers.http import (
 )
 
 from .bounds import BoundedHttp1Client, BoundedHttp1Server, BoundedHttp2Server
+from .connections import throttle
 from .gate import Commands, Gate, without_bytes
 from .stream import WireStream
 
@@ -35,11 +39,23 @@ class WireLayer(HttpLayer):
     def _bound_heads(self) -> None:
         client = self.context.client
         if client.alpn == b"h2":
-            self.connections.setdefault(client, BoundedHttp2Server(self.context.fork()))
+            server = self.connections.setdefault(client, BoundedHttp2Server(self.context.fork()))
+            if isinstance(server, BoundedHttp2Server):
+                throttle(client, partial(self._waiting, server))
         elif client.alpn in (None, b"", b"http/1.1", b"http/1.0", b"http/0.9"):
             server = BoundedHttp1Server(self.context.fork())
             server.gate = self.gate
             self.connections.setdefault(client, server)
+
+    def _waiting(self, server: BoundedHttp2Server, upstream: Connection | None) -> int:
+        """Bytes from an upstream connection, or from anywhere, that wait for the windows of their streams."""
+        buffers = server.h2_conn.stream_buffers
+        return sum(
+            len(chunk.data)
+            for number, buffer in buffers.items()
+            if upstream is None or ((stream := self.streams.get(number)) and stream.context.server is upstream)
+            for chunk in buffer
+        )
 
     def make_stream(self, stream_id: int) -> Commands:
         stream = WireStream(self.context.fork(), stream_id)
@@ -73,13 +89,18 @@ def together(run: Commands) -> Commands:
                     yield held
                     held = None
                 yield command
-            elif held is None:
-                held = command
-            elif held.connection is command.connection and len(held.data) + len(command.data) <= RECORD:
-                held = commands.SendData(held.connection, held.data + command.data)
-            else:
+                continue
+            if held is not None and (
+                held.connection is not command.connection or len(held.data) + len(command.data) > RECORD
+            ):
                 yield held
-                held = command
+                held = None
+            held = command if held is None else commands.SendData(held.connection, held.data + command.data)
+            if (
+                len(held.data) >= RECORD
+            ):  # nothing is to be added: those who count what waits must find it in the socket
+                yield held
+                held = None
     except Exception:
         if held is not None:
             yield held

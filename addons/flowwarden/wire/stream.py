@@ -33,7 +33,7 @@ from mitmproxy.proxy.layers.http import (
 from ..errors import Refusal
 from .answer import AnswerStream, announced, chunks
 from .gate import Commands, copied, without_bytes
-from .memory import HELD
+from .memory import HELD, SMALL, grown
 
 log = logging.getLogger("flowwarden")
 
@@ -54,6 +54,7 @@ class WireStream(AnswerStream):
     _expects = False
     _up_to_go: int | None = None  # bytes of a streamed request until its Content-Length is reached
     _up_tail: tuple[bytes, ...] = ()
+    _waiting = 0  # bytes of a streamed request that wait for the rest of their chunk
 
     @property
     def flow(self) -> http.HTTPFlow:
@@ -144,6 +145,7 @@ class WireStream(AnswerStream):
         if self.client_state != self.state_done:
             self.client_state = self.state_discard_request_body
         self.request_body_buf.clear()
+        self.response_body_buf.clear()
         self.flow.request.timestamp_end = self.flow.request.timestamp_end or time.time()
         response = self.flow.response
         if self._expects and response and not self.flow.request.is_http2:
@@ -242,8 +244,13 @@ class WireStream(AnswerStream):
 
     def state_stream_request_body(self, event: events.Event) -> Commands:
         if isinstance(event, RequestData):
+            waiting = self._waiting + len(event.data)
             for chunk in chunks(self.flow.request.stream, event.data):
+                waiting -= len(chunk)
                 yield from self.forward(chunk)
+            if waiting > SMALL or self._waiting > SMALL:
+                self.gate.hold(self.flow, grown(0, waiting) - grown(0, self._waiting))
+            self._waiting = waiting
         elif isinstance(event, RequestTrailers):
             raise self.trailers()
         elif isinstance(event, RequestEndOfMessage):
@@ -285,4 +292,7 @@ class WireStream(AnswerStream):
             raise self.trailers()
         if isinstance(event, RequestData):
             HELD.more(len(event.data))
+            size = len(self.request_body_buf)
+            if more := grown(size, size + len(event.data)):
+                self.gate.hold(self.flow, more)
         yield from super().state_consume_request_body(event)
