@@ -21,6 +21,7 @@ from mitmproxy.proxy import layer
 from . import __version__, chain, options, yamlfile
 from .approval import notify
 from .approval.notify import Notifier
+from .approval.spool import Spools
 from .approval.store import Approvals
 from .connect import addresses
 from .credentials import phantoms
@@ -58,6 +59,7 @@ def services(opts: moptions.Options) -> Services:
     options.address(opts.warden_admin_listen, "warden_admin_listen")
     box = sandbox(opts.warden_sandbox, opts.warden_sandbox_host)
     limit = options.size(opts.warden_body_limit, "warden_body_limit")
+    spool_limit = options.size(opts.warden_spool_limit, "warden_spool_limit")
     private = addresses.networks(opts.warden_private_networks)
     for name in ("warden_drain", "warden_retention"):
         options.duration(getattr(opts, name) or "0s", name)
@@ -97,6 +99,7 @@ def services(opts: moptions.Options) -> Services:
             ca_pem=state / "ca" / CA,
             version=__version__,
             record=recorder.note,
+            mask=_mask_of_all(masks),
         )
         operators.attach()
         vault = Vault(
@@ -128,6 +131,7 @@ def services(opts: moptions.Options) -> Services:
         ports=ports,
         http2_hosts=tuple(opts.warden_http2_hosts),
         body_limit=limit,
+        spools=Spools(state, spool_limit),
         is_aws_host=lambda host: recogniser.hosts.find(host) is not None,
         mask_key=secrets.token_bytes(32),
     )

@@ -50,6 +50,13 @@ SPECS = (
         "Largest body held in memory; beyond it a body is streamed, or refused where it must be read whole.",
     ),
     Spec(
+        "warden_spool_limit",
+        str,
+        "5g",
+        "What bodies that are too large for memory may take on disk, one or all together, while they wait for an "
+        "approval; 0: such calls are refused.",
+    ),
+    Spec(
         "warden_http2_hosts",
         Sequence[str],
         ["transcribestreaming.*", "bedrock-runtime.*"],

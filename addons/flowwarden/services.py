@@ -7,9 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from .approval.spool import Spools
 from .connect.addresses import Network
 from .errors import ConfigError
 from .masking.writeback import MaskedObjects
@@ -83,6 +85,7 @@ class Services:
     ports: frozenset[int] = frozenset({443, 80})
     http2_hosts: tuple[str, ...] = ()
     body_limit: int = 32 << 20
+    spools: Spools = field(default_factory=lambda: Spools(Path(), 0))
     is_aws_host: Callable[[str], bool] = lambda _host: False
     clock: Callable[[], float] = time.time
     issued: IssuedUrls = field(default_factory=IssuedUrls)

@@ -23,7 +23,7 @@ from .waiting import Waiters, first
 _log = logging.getLogger(__name__)
 
 Listener = Callable[[str, Approval, Mapping[str, Any]], None]
-"""Called with what happened (asked, joined, viewed, answered, approved, denied, used, allowed, expired, withdrawn,
+"""Called with what happened (asked, joined, reopened, stated, viewed, answered, approved, denied, used, allowed, expired, withdrawn,
 revoked), the approval after it, and details: `who` (a principal as JSON), `reason`."""
 
 

@@ -51,3 +51,9 @@ def m002_answers(db: Database) -> None:
         pk=("approval", "issuer", "subject"),
         foreign_keys=[("approval", "approvals", "id")],
     )
+
+
+@migrations()
+def m003_purpose(db: Database) -> None:
+    """Why the requester makes the call, in its own words (masked)."""
+    db.table("approvals").add_column("purpose", str, not_null_default="")

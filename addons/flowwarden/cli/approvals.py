@@ -14,7 +14,7 @@ from .common import LOGIN_FILE, admin_option, console, json_option, print_json, 
 
 _COLUMNS: dict[str, Callable[[Any], object]] = {
     "approval": lambda row: row["approval"] if "approval" in row else row.get("id"),
-    "state": lambda row: row["state"],
+    "state": lambda row: "waits for its reason" if row.get("wants_purpose") else row["state"],
     "who": lambda row: (row.get("principal") or {}).get("subject", ""),
     "operation": lambda row: (row.get("summary") or {}).get("operation", ""),
     "resources": lambda row: "\n".join(str(each) for each in (row.get("summary") or {}).get("resources", [])),
@@ -56,7 +56,9 @@ def watch(admin_url: str, token_file: str | None, as_json: bool) -> None:
             click.echo(json.dumps(event))
         elif event.get("event") != "hello":
             row = event.get("approval") or {}
-            bell = "\a" if event.get("event") == "asked" else ""
+            bell = (
+                "\a" if event.get("event") in ("asked", "reopened", "stated") and not row.get("wants_purpose") else ""
+            )
             summary = row.get("summary") or {}
             click.echo(
                 f"{bell}{event.get('event'):10} {_COLUMNS['approval'](row)} {summary.get('operation', '')} {summary.get('resources', '')}"

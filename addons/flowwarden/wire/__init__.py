@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.layers import ClientTLSLayer, HttpLayer, ServerTLSLayer
 
-from .gate import Gate, misframed
+from .gate import Gate, Spool, misframed
 from .layers import ClosedLayer, WireLayer
 from .stream import WireStream
 
@@ -38,4 +38,4 @@ def _stack(top: layer.Layer) -> Iterator[layer.Layer]:
         part = getattr(part, "child_layer", None)
 
 
-__all__ = ["ClosedLayer", "Gate", "WireLayer", "WireStream", "install", "misframed"]
+__all__ = ["ClosedLayer", "Gate", "Spool", "WireLayer", "WireStream", "install", "misframed"]

@@ -6,10 +6,14 @@ its transport. The kernel then keeps the socket and what the peer still sends to
 
 from __future__ import annotations
 
+import asyncio
+
 from mitmproxy import http
 from mitmproxy.connection import Connection, ConnectionState
 from mitmproxy.proxy import commands, events, mode_servers
 from mitmproxy.utils import asyncio_utils
+
+from .spooled import NextBlock
 
 
 class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
@@ -19,6 +23,18 @@ class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
         """Without mitmproxy's interception, which is not offered here: calls are held in the hook itself."""
         with self.timeout_watchdog.disarm():
             await self.master.addons.handle_lifecycle(hook)
+
+    async def wakeup(self, request: commands.RequestWakeup) -> None:
+        """A block of a spooled body is read when upstream has taken the ones before it."""
+        if not isinstance(request, NextBlock):
+            await super().wakeup(request)
+            return
+        await self.drain_writers()  # type: ignore[no-untyped-call]
+        await request.read()
+        task = asyncio.current_task()
+        assert task is not None
+        self.wakeup_timer.discard(task)
+        await self.server_event(events.Wakeup(request))
 
     async def handle_connection(self, connection: Connection) -> None:
         try:
