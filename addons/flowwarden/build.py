@@ -136,6 +136,7 @@ def services(opts: moptions.Options) -> Services:
         mask_key=secrets.token_bytes(32),
     )
     made.notifier = notifier
+    approvals.listen(made.running.tell)
     anchor = from_option(opts.warden_anchor)
     made.anchors = Anchors(recorder, [anchor] if anchor else [])
     sessions.on_ended(lambda session, _reason: _forget(made, session))

@@ -223,7 +223,9 @@ class Guard:
     async def response(self, flow: http.HTTPFlow) -> None:
         """Swap, mask, record. A failure of the first two is recorded as the refusal that the agent gets."""
         owner = access.of(flow)
-        if owner.refusal is not None and flow.response is not None and not callable(flow.response.stream):
+        answer = flow.response
+        own = answer is proof.of(flow).own_answer
+        if owner.refusal is not None and answer is not None and not own and not callable(answer.stream):
             self.answer(flow, owner.refusal)  # what let it pass has ended meanwhile
         for station, hook in self.table["response"]:
             own = flow.response is proof.of(flow).own_answer

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from .approval.running import Running
 from .approval.spool import Spools
 from .connect.addresses import Network
 from .errors import ConfigError
@@ -85,6 +86,7 @@ class Services:
     ports: frozenset[int] = frozenset({443, 80})
     http2_hosts: tuple[str, ...] = ()
     body_limit: int = 32 << 20
+    running: Running = field(default_factory=Running)
     spools: Spools = field(default_factory=lambda: Spools(Path(), 0))
     is_aws_host: Callable[[str], bool] = lambda _host: False
     clock: Callable[[], float] = time.time

@@ -49,6 +49,8 @@ def streams(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Ite
             s3 = boto_client("s3", gateway.session())  # everything is loaded before memory is measured
             s3.put_object(Bucket="bucket", Key="warm", Body=bytes(9 << 20))
             s3.get_object(Bucket="bucket", Key="warm")["Body"].read()
+            gateway.questions(issuer.token("carol", ("sre",), owner=None))
+            stalled(lambda: status(way, "VmRSS"))  # the tables of all services are loaded meanwhile
             yield way
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import defaultdict
-from collections.abc import Awaitable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
 
 from mitmproxy import http
 
@@ -37,9 +36,6 @@ class Approve(Judge):
     def __init__(self, services: Services) -> None:
         self.services = services
         self._attempts: attempts.Attempts[http.Response] = attempts.Attempts()
-        self._running: defaultdict[str, dict[str, Access]] = defaultdict(dict)  # under a standing grant, by its id
-        self._loop: asyncio.AbstractEventLoop | None = None
-        services.approvals.listen(self._told)
 
     def judge(self, flow: http.HTTPFlow, owner: Access) -> Awaitable[None] | None:
         decision = owner.decision
@@ -133,24 +129,12 @@ class Approve(Judge):
         return True
 
     def _ends_with(self, approval_id: str, owner: Access) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._running[approval_id][owner.id] = owner
-        owner.at_end.append(lambda _flow: self._over(approval_id, owner.id))
+        """The session ends, the time is over, or somebody revokes the grant: whatever is still running is refused then."""
 
-    def _over(self, approval_id: str, flow_id: str) -> None:
-        self._running[approval_id].pop(flow_id, None)
-        if not self._running[approval_id]:
-            del self._running[approval_id]
-
-    def _told(self, event: str, approval: Approval, _details: Mapping[str, Any]) -> None:
-        """A standing grant that ends takes with it what runs under it. Told in any thread."""
-        if event in ("revoked", "expired") and approval.id in self._running and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stop, approval)
-
-    def _stop(self, approval: Approval) -> None:
-        for owner in self._running.get(approval.id, {}).values():
-            why = f"approval {approval.id} has {'expired' if approval.state == 'expired' else 'been revoked'}"
+        def stop(why: str) -> None:
             owner.refusal = owner.refusal or self._refusal(why, "AccessDenied", owner)
+
+        owner.at_end.append(self.services.running.begin(approval_id, owner.id, stop))
 
     async def _answered(self, flow: http.HTTPFlow, owner: Access, decision: Decision, bound: str) -> Approval:
         """Asks, or joins who has asked, and waits as long as the rule says; Refusal (403) if the client leaves."""

@@ -15,8 +15,8 @@ from typing import BinaryIO, cast
 from ..errors import Refusal
 from ..signing.payload import Payload
 
-BLOCK = 512 << 10  # bytes that are written or read at once
-AHEAD = 8  # blocks that may wait for the disk; then the sender waits too
+BLOCK = 256 << 10  # bytes that are written or read at once
+AHEAD = 4  # blocks that may wait for the disk; then the sender waits too
 
 
 class Spools:
