@@ -137,6 +137,8 @@ def services(opts: moptions.Options) -> Services:
     )
     made.notifier = notifier
     approvals.listen(made.running.tell)
+    for lost in approvals.recover():
+        _alarm(made, "approval", f"approval {lost.id} was used by a call whose outcome is unknown")
     anchor = from_option(opts.warden_anchor)
     made.anchors = Anchors(recorder, [anchor] if anchor else [])
     sessions.on_ended(lambda session, _reason: _forget(made, session))

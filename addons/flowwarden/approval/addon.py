@@ -121,6 +121,7 @@ class Approve(Judge):
             account=call.account,
             rules=decision.rules,
             rules_digest=decision.digest,
+            flow=owner.id,
         )
         if found is None:
             return False
@@ -144,7 +145,9 @@ class Approve(Judge):
         summary = summarise(owner, call, request, decision, self.services)
         until = loop.time() + terms.hold
         while True:
-            asked = await approvals.aside(approvals.ask, bound, session.id, session.principal, summary, terms)
+            asked = await approvals.aside(
+                approvals.ask, bound, session.id, session.principal, summary, terms, flow=owner.id
+            )
             owner.approval_id = asked.id
             flow.comment, flow.marked = f"waiting for approval {asked.id}", ":hourglass:"
             if asked.wants_purpose:
@@ -178,10 +181,11 @@ class Approve(Judge):
             return
         attempt = self._attempts.begin(invocation, owner.id, answered.id)
         use = approvals.allow_on_timeout if lenient else approvals.consume
-        if not await approvals.aside(use, answered.id):
+        if not await approvals.aside(use, answered.id, owner.id):
             if attempt is not None:
                 self._attempts.end(attempt, None, again=True)
             raise self._refusal(f"approval {answered.id} was used already", "AccessDenied", owner)
+        owner.at_end.append(lambda _flow: approvals.later(approvals.settle, answered.id))
         if attempt is not None:
             owner.at_end.append(lambda flow: self._ended(flow, attempt))
         if lenient:

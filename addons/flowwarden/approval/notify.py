@@ -19,7 +19,7 @@ from ..types import Approval
 from ..yamlfile import Section
 from .channels import AppriseChannel, Message, WebhookChannel, read_secret
 
-EVENTS = ("asked", "approved", "denied", "expired", "withdrawn", "revoked", "used", "allowed")
+EVENTS = ("asked", "reopened", "approved", "denied", "expired", "withdrawn", "revoked", "used", "allowed", "unknown")
 BACKLOG = 500  # messages that may wait for one channel; more are dropped, and the log says so
 ATTEMPTS = 6
 FIRST_WAIT = 1.0  # seconds; doubled after each attempt that failed

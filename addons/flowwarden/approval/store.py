@@ -46,7 +46,14 @@ class Approvals(Grants):
         return cls(state, clock)
 
     def ask(
-        self, digest: str, session: str, principal: Principal, summary: Mapping[str, Any], terms: ApprovalTerms
+        self,
+        digest: str,
+        session: str,
+        principal: Principal,
+        summary: Mapping[str, Any],
+        terms: ApprovalTerms,
+        *,
+        flow: str = "",
     ) -> Approval:
         """The open question of this session on this matter, or an unused grant for it, or a new question.
 
@@ -94,7 +101,7 @@ class Approvals(Grants):
                 )
         approval = self.get(found[0]["id"] if found else approval_id)
         event = "asked" if not found else "reopened" if found[0]["state"] == "withdrawn" else "joined"
-        self._tell(event, approval, principal)
+        self._tell(event, approval, principal, flow=flow)
         return approval
 
     def _refuse_flood(self, session: str) -> None:

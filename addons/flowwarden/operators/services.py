@@ -79,6 +79,7 @@ class Services:
             event,
             approval.id,
             session=approval.session,
+            flow=str(details.get("flow") or ""),
             state=approval.state,
             digest=approval.digest,
             reason=str(details.get("reason") or ""),
