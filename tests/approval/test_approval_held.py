@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -272,6 +273,21 @@ def test_an_operation_for_a_time(way: Way, env: dict[str, str], carol: str) -> N
         assert answer(way, asked(way, env, carol), carol, False) == 200
         assert again.result(60)[0] == "AccessDenied"
     assert sent(way, "RebootInstances") == 2
+
+
+def test_a_masked_resource_is_still_the_one_that_was_approved(way: Way, env: dict[str, str], carol: str) -> None:
+    """Approvers see a mask in its place; the grant for the operation is for that resource all the same, and no other."""
+    one, two = ("ghp_" + secrets.token_hex(18) for _ in range(2))
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(call, env, "reboot_instances", InstanceIds=[one])
+        approval = asked(way, env, carol)
+        assert one not in json.dumps(way.gateway.operators("GET", f"/approvals/{approval}", carol)[1])
+        assert answer(way, approval, carol) == 200
+        assert not isinstance(held.result(60), tuple)
+        assert not isinstance(call(env, "reboot_instances", InstanceIds=[one]), tuple)
+        other = pool.submit(call, env, "reboot_instances", InstanceIds=[two])
+        assert answer(way, asked(way, env, carol), carol, False) == 200
+        assert other.result(60)[0] == "AccessDenied"
 
 
 def test_just_in_time_access(way: Way, env: dict[str, str], carol: str) -> None:

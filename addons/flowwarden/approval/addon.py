@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from mitmproxy import http
+from mitmproxy import ctx, hooks, http
 
 from .. import proof
 from ..access import Access
@@ -146,10 +146,18 @@ class Approve(Judge):
         until = loop.time() + terms.hold
         while True:
             asked = await approvals.aside(
-                approvals.ask, bound, session.id, session.principal, summary, terms, flow=owner.id
+                approvals.ask,
+                bound,
+                session.id,
+                session.principal,
+                summary,
+                terms,
+                flow=owner.id,
+                resources=call.resources,
             )
             owner.approval_id = asked.id
             flow.comment, flow.marked = f"waiting for approval {asked.id}", ":hourglass:"
+            ctx.master.addons.trigger(hooks.UpdateHook([flow]))  # mitmweb shows it while it waits
             if asked.wants_purpose:
                 raise self._refusal(pending.reason_wanted(asked), "ApprovalPending", owner)
             answered = await approvals.wait(asked.id, until - loop.time(), owner.gone)

@@ -54,6 +54,7 @@ class Approvals(Grants):
         terms: ApprovalTerms,
         *,
         flow: str = "",
+        resources: Sequence[str | None] | None = None,
     ) -> Approval:
         """The open question of this session on this matter, or an unused grant for it, or a new question.
 
@@ -62,9 +63,11 @@ class Approvals(Grants):
 
         It is joined only under the same terms: what one person could answer is not joined by what now needs two.
         `summary` is what approvers see (already masked); its operation, resources, region, account, rules and
-        rules_digest say what a grant of scope `operation` or `session` covers. Refusal (429) at MAX_OPEN.
+        rules_digest say what a grant of scope `operation` or `session` covers; `resources` those, where a mask hides some of
+        them from people. Refusal (429) at MAX_OPEN.
         """
-        topic, now = records.topic(digest, terms, summary), self._clock()
+        covered = summary if resources is None else {**summary, "resources": resources}
+        topic, now = records.topic(digest, terms, covered), self._clock()
         if topic.startswith("request:"):  # also where an operation's resources are not known: that request, once
             terms = replace(terms, scope="request")
         wanted = json.dumps(records.terms_json(terms))

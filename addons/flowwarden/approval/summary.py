@@ -23,7 +23,7 @@ def summarise(owner: Access, call: Call, request: Request, decision: Decision, s
     return {
         "operation": str(call.operation),
         "actions": [action.name for action in call.actions],
-        "resources": list(call.resources),
+        "resources": [masker.mask_text(resource) if resource else resource for resource in call.resources],
         "params": _params(call, masked.counts, masker),
         "irreversible": irreversible.note(call),
         "region": call.region,
