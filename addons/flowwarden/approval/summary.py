@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ..access import Access
 from ..types import Call, Decision, Request
 from . import irreversible
+from .records import plain
 
 if TYPE_CHECKING:
     from ..masking.masker import Masker
@@ -43,7 +45,11 @@ def _params(call: Call, masks: Counter[str], masker: Masker) -> dict[str, str]:
     """The parameters one a line, each masked as a text; none where the body holds what fields hide."""
     if call.params is None or masks:
         return {}
-    return {name: masker.mask_text(repr(value))[:2000] for name, value in call.params.items()}
+    return {name: masker.mask_text(_text(value))[:2000] for name, value in call.params.items()}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
 
 
 def _spooled(owner: Access) -> dict[str, Any]:
