@@ -61,6 +61,7 @@ class Access:
     wired: bool = False  # its stream is the wire's
     internal: bool = False  # for flowwarden.internal, answered by the gateway itself
     refusal: Refusal | None = None
+    time_over: Refusal | None = None  # its grant has run out: what streams is cut, a call that AWS works on completes
     intent: int | None = None  # sequence number of the intent record
     spool: Spool | None = None  # the request's body while it waits on disk
     upload: Upload | None = None  # the request's body while it streams

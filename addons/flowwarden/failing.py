@@ -74,7 +74,9 @@ def guarded(
 
 def _of_flow(flow: http.HTTPFlow, station: str, stream: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
     owner = access.of(flow)
-    return guarded(station, stream, lambda why: setattr(owner, "refusal", why), lambda: owner.refusal)
+    return guarded(
+        station, stream, lambda why: setattr(owner, "refusal", why), lambda: owner.refusal or owner.time_over
+    )
 
 
 def stream_request(flow: http.HTTPFlow, station: str, stream: Callable[[bytes], bytes]) -> None:

@@ -130,10 +130,14 @@ class Approve(Judge):
         return True
 
     def _ends_with(self, approval_id: str, owner: Access) -> None:
-        """The session ends, the time is over, or somebody revokes the grant: whatever is still running is refused then."""
+        """Revocation and the session's end stop what is still running; the end of its time what streams without an end."""
 
-        def stop(why: str) -> None:
-            owner.refusal = owner.refusal or self._refusal(why, "AccessDenied", owner)
+        def stop(why: str, revoked: bool) -> None:
+            refusal = self._refusal(why, "AccessDenied", owner)
+            if revoked:
+                owner.refusal = owner.refusal or refusal
+            else:
+                owner.time_over = refusal
 
         owner.at_end.append(self.services.running.begin(approval_id, owner.id, stop))
 

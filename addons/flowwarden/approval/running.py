@@ -9,8 +9,8 @@ from typing import Any
 
 from ..types import Approval
 
-Stop = Callable[[str], None]
-"""Ends a call; told why, in the loop that the call runs in."""
+Stop = Callable[[str, bool], None]
+"""Ends a call, in the loop that the call runs in: told why, and whether somebody ended the grant (else its time is over)."""
 
 
 class Running:
@@ -34,6 +34,7 @@ class Running:
         """For `Approvals.listen`."""
         if event not in ("revoked", "expired") or approval.id not in self._calls:
             return
-        why = f"approval {approval.id} has {'expired' if event == 'expired' else 'been revoked'}: the call ends with it"
+        revoked = event == "revoked"
+        why = f"approval {approval.id} has {'been revoked' if revoked else 'expired'}: the call ends with it"
         for stop, loop in list(self._calls[approval.id].values()):
-            loop.call_soon_threadsafe(stop, why)
+            loop.call_soon_threadsafe(stop, why, revoked)
