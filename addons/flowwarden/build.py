@@ -46,6 +46,7 @@ from .recording.recorder import Recorder
 from .services import Services, sandbox
 from .sessions.store import SessionStore
 from .types import Session
+from .wire import connections
 
 log = logging.getLogger("flowwarden")
 
@@ -352,6 +353,7 @@ class Script(Guard):
         self._building = False
 
     def load(self, loader: Loader) -> None:
+        connections.install()  # bodies that waited on disk leave at upstream's pace
         for spec in options.SPECS:
             loader.add_option(spec.name, spec.kind, spec.default, spec.help)
 

@@ -27,8 +27,8 @@ SHORT = rule("StopInstances", scope="session", **{"for": "2s"})
 @pytest.fixture
 def way(tmp_path: Path, issuer: OidcIssuer) -> Iterator[Way]:
     with StrictAws(open_sts=True) as aws:
-        uploads = rule("PutObject", actions=["s3:PutObject"], scope="session", **{"for": "3s"})
-        brief = rule("RebootInstances", expires="4s")
+        uploads = rule("PutObject", actions=["s3:PutObject"], scope="session", **{"for": "6s"})
+        brief = rule("RebootInstances", expires="8s")
         gateway = gateway_with(tmp_path, issuer, aws, rule("TerminateInstances"), JIT, SHORT, uploads, brief)
         with gateway:
             yield Way(aws, gateway, issuer)
@@ -110,11 +110,12 @@ def running(
 ) -> tuple[str, Any, threading.Event]:
     """A call that AWS works on under a standing grant."""
     env = way.gateway.session(subject="alice")
+    call(env, "describe_instances")  # its lease is there
     first = pool.submit(call, env, method)
     approval = asked(way, env, carol)
     gate, began = slow(way, "ec2", action)
     assert answer(way, approval, carol) == 200
-    assert began.wait(30)
+    assert began.wait(30), (first, first.done() and first.result(), way.gateway.evidence()[-3:])
     return approval, first, gate
 
 
