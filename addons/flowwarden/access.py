@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 from weakref import WeakKeyDictionary, ref
@@ -17,6 +18,7 @@ from .types import BodyMode, Call, Decision, Phantom, Principal, Request, Sessio
 if TYPE_CHECKING:
     from mitmproxy import connection, http
 
+    from .approval.spool import Spool
     from .credentials.vault import Lease
     from .errors import Refusal
     from .masking.ranges import Part
@@ -61,7 +63,9 @@ class Access:
     wired: bool = False  # its stream is the wire's
     internal: bool = False  # for flowwarden.internal, answered by the gateway itself
     refusal: Refusal | None = None
+    time_over: Refusal | None = None  # its grant has run out: what streams is cut, a call that AWS works on completes
     intent: int | None = None  # sequence number of the intent record
+    spool: Spool | None = None  # the request's body while it waits on disk
     upload: Upload | None = None  # the request's body while it streams
     bodies: dict[Literal["request", "response"], Passed] = field(default_factory=dict, repr=False)  # that pass in parts
     answer_size: int = 0  # bytes of a streamed answer so far
@@ -70,6 +74,7 @@ class Access:
     notes: list[str] = field(default_factory=list)
     raw_answer: bytes | None = field(default=None, repr=False)  # the answer before swap and mask; never on the flow
     gone: asyncio.Event | None = None  # set when the client left
+    at_end: list[Callable[[http.HTTPFlow], None]] = field(default_factory=list, repr=False)  # called once
     proof: Proof | None = field(default=None, repr=False)
 
 

@@ -21,6 +21,7 @@ from mitmproxy.proxy import layer
 from . import __version__, chain, options, yamlfile
 from .approval import notify
 from .approval.notify import Notifier
+from .approval.spool import Spools
 from .approval.store import Approvals
 from .connect import addresses
 from .credentials import denies, phantoms
@@ -44,6 +45,7 @@ from .recording.recorder import Recorder
 from .services import Services, sandbox
 from .sessions.store import SessionStore
 from .types import Session
+from .wire import connections
 from .wire.memory import Memory
 
 log = logging.getLogger("flowwarden")
@@ -59,6 +61,7 @@ def services(opts: moptions.Options) -> Services:
     box = sandbox(opts.warden_sandbox, opts.warden_sandbox_host)
     limit = options.size(opts.warden_body_limit, "warden_body_limit")
     memory = _memory(opts, limit)
+    spool_limit = options.size(opts.warden_spool_limit, "warden_spool_limit")
     private = addresses.networks(opts.warden_private_networks)
     for name in ("warden_drain", "warden_retention"):
         options.duration(getattr(opts, name) or "0s", name)
@@ -98,6 +101,7 @@ def services(opts: moptions.Options) -> Services:
             ca_pem=state / "ca" / CA,
             version=__version__,
             record=recorder.note,
+            mask=_mask_of_all(masks),
         )
         operators.attach()
         vault = Vault(
@@ -132,10 +136,14 @@ def services(opts: moptions.Options) -> Services:
         http2_hosts=tuple(opts.warden_http2_hosts),
         body_limit=limit,
         memory=memory,
+        spools=Spools(state, spool_limit),
         is_aws_host=lambda host: recogniser.hosts.find(host) is not None,
         mask_key=secrets.token_bytes(32),
     )
     made.notifier = notifier
+    approvals.listen(made.running.tell)
+    for lost in approvals.recover():
+        _alarm(made, "approval", f"approval {lost.id} was used by a call whose outcome is unknown")
     anchor = from_option(opts.warden_anchor)
     made.anchors = Anchors(recorder, [anchor] if anchor else [])
     sessions.on_ended(lambda session, _reason: _forget(made, session))
@@ -361,6 +369,7 @@ class Script(Guard):
         self._building = False
 
     def load(self, loader: Loader) -> None:
+        connections.install()  # bodies that waited on disk leave at upstream's pace
         for spec in options.SPECS:
             loader.add_option(spec.name, spec.kind, spec.default, spec.help)
 

@@ -45,17 +45,23 @@ def stopping(crash: BaseException) -> bool:
 
 
 def guarded(
-    station: str, stream: Callable[[bytes], bytes], on_failure: Callable[[Refusal], None]
+    station: str,
+    stream: Callable[[bytes], bytes],
+    on_failure: Callable[[Refusal], None],
+    refused: Callable[[], Refusal | None] = lambda: None,
 ) -> Callable[[bytes], bytes]:
     """A stream callable that latches: after its first failure it emits nothing more and keeps raising.
 
-    The wire turns what it raises into a cut on both sides.
+    `refused` says whether the call has been refused since it began. The wire turns what is raised into a cut on both
+    sides.
     """
     failed: list[Refusal] = []
 
     def run(data: bytes) -> bytes:
         if failed:
             raise failed[0]
+        if (why := refused()) is not None:
+            raise why
         try:
             return stream(data)
         except BaseException as crash:
@@ -66,9 +72,16 @@ def guarded(
     return run
 
 
+def _of_flow(flow: http.HTTPFlow, station: str, stream: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    owner = access.of(flow)
+    return guarded(
+        station, stream, lambda why: setattr(owner, "refusal", why), lambda: owner.refusal or owner.time_over
+    )
+
+
 def stream_request(flow: http.HTTPFlow, station: str, stream: Callable[[bytes], bytes]) -> None:
     """Lets a request's body stream through a callable of the gateway's own."""
-    run = guarded(station, stream, lambda why: setattr(access.of(flow), "refusal", why))
+    run = _of_flow(flow, station, stream)
     proof.of(flow).request_stream = run
     flow.request.stream = run
 
@@ -76,6 +89,6 @@ def stream_request(flow: http.HTTPFlow, station: str, stream: Callable[[bytes], 
 def stream_response(flow: http.HTTPFlow, station: str, stream: Callable[[bytes], bytes]) -> None:
     """Lets an answer's body stream through a callable of the gateway's own."""
     assert flow.response is not None
-    run = guarded(station, stream, lambda why: setattr(access.of(flow), "refusal", why))
+    run = _of_flow(flow, station, stream)
     proof.of(flow).response_stream = run
     flow.response.stream = run

@@ -225,6 +225,10 @@ class Guard:
     async def response(self, flow: http.HTTPFlow) -> None:
         """Swap, mask, record. A failure of the first two is recorded as the refusal that the agent gets."""
         owner = access.of(flow)
+        answer = flow.response
+        own = answer is proof.of(flow).own_answer
+        if owner.refusal is not None and answer is not None and not own and not callable(answer.stream):
+            self.answer(flow, owner.refusal)  # what let it pass has ended meanwhile
         for station, hook in self.table["response"]:
             own = flow.response is proof.of(flow).own_answer
             streams = not own and flow.response is not None and callable(flow.response.stream)
@@ -335,6 +339,10 @@ class Guard:
         proof.of(flow).own_answer = response
         return response
 
+    def spool(self, flow: http.HTTPFlow) -> wire.Spool | None:
+        owner = access.of(flow)
+        return owner.spool if owner.body == "spool" else None
+
     def may_release(self, flow: http.HTTPFlow) -> bool:
         own = flow.response is not None and proof.of(flow).own_answer is flow.response
         return own or (access.of(flow).refusal is None and proof.may_release(flow))
@@ -390,6 +398,12 @@ class Guard:
                     raise
 
     def _done(self, flow: http.HTTPFlow) -> None:
+        waiting, access.of(flow).at_end = access.of(flow).at_end, []
+        for call in waiting:
+            try:
+                call(flow)
+            except BaseException as crash:
+                unavailable("approve", crash)
         self.live.discard(flow.id)
         if not self.live:
             self.idle.set()

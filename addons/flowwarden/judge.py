@@ -26,10 +26,12 @@ class Judge(Station):
         return self._pass(flow, owner) if owner.body != "stream" and not owner.internal else None
 
     def _pass(self, flow: http.HTTPFlow, owner: Access) -> Awaitable[None] | None:
+        asked = owner.body
         made = self.judge(flow, owner)
         if made is not None:
             return self._pass_after(flow, made)
-        proof.let_pass(flow, self.name)
+        if owner.body == asked:  # else it wants to see the body first, and will be asked again
+            proof.let_pass(flow, self.name)
         return None
 
     async def _pass_after(self, flow: http.HTTPFlow, made: Awaitable[None]) -> None:

@@ -57,6 +57,13 @@ SPECS = (
     ),
     Spec("warden_memory", str, "512m", "The same for all sessions together."),
     Spec(
+        "warden_spool_limit",
+        str,
+        "5g",
+        "What bodies that are too large for memory may take on disk, one or all together, while they wait for an "
+        "approval; 0: such calls are refused.",
+    ),
+    Spec(
         "warden_http2_hosts",
         Sequence[str],
         ["transcribestreaming.*", "bedrock-runtime.*"],

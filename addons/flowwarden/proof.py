@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 REQUEST_STATIONS = ("connect", "identify", "recognise", "decide", "keep-masks", "approve", "lend", "intend")
 ANSWER_STATIONS = ("swap", "mask", "record")
 _ON_BODY = REQUEST_STATIONS[1:]  # these judge a whole body when there is one
+_ON_SPOOL = REQUEST_STATIONS[3:]  # and these one that was read to disk: the others have judged its head
 
 Snapshot = tuple[Any, ...]
 
@@ -28,7 +29,7 @@ class Proof:
     """What has been said of one flow. `bodies` holds the body objects that stations judged, by station."""
 
     heads: dict[str, Snapshot] = field(default_factory=dict)
-    bodies: dict[str, bytes | None] = field(default_factory=dict)
+    bodies: dict[str, object] = field(default_factory=dict)
     answers: dict[str, Snapshot] = field(default_factory=dict)
     request_stream: Callable[[bytes], Any] | None = None
     response_stream: Callable[[bytes], Any] | None = None
@@ -62,7 +63,7 @@ def let_pass(flow: http.HTTPFlow, station: str) -> None:
     """A request station says: exactly these bytes may pass, as far as I am concerned."""
     proof = of(flow)
     proof.heads[station] = snapshot(flow.request)
-    proof.bodies[station] = flow.request.data.content
+    proof.bodies[station] = access.of(flow).spool or flow.request.data.content
 
 
 def let_out(flow: http.HTTPFlow, station: str) -> None:
@@ -82,6 +83,7 @@ def seal(flow: http.HTTPFlow) -> None:
     now = snapshot(flow.request)
     content = flow.request.data.content
     streamed = bool(flow.request.stream)
+    spool = access.of(flow).spool
     for station in REQUEST_STATIONS:
         head = proof.heads.get(station)
         if head is None:
@@ -99,6 +101,10 @@ def seal(flow: http.HTTPFlow) -> None:
                 station="seal",
             )
         if not streamed and station in _ON_BODY and (proof.bodies[station] or b"") != (content or b""):
+            raise Refusal(
+                f"the station {station!r} has not judged this body", status=502, code="GatewayRefused", station="seal"
+            )
+        if spool is not None and station in _ON_SPOOL and (proof.bodies[station] is not spool or not spool.sha256):
             raise Refusal(
                 f"the station {station!r} has not judged this body", status=502, code="GatewayRefused", station="seal"
             )

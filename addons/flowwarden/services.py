@@ -7,9 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from .approval.running import Running
+from .approval.spool import Spools
 from .connect.addresses import Network
 from .errors import ConfigError
 from .masking.writeback import MaskedObjects
@@ -85,6 +88,8 @@ class Services:
     http2_hosts: tuple[str, ...] = ()
     body_limit: int = 32 << 20
     memory: Memory | None = None  # that bodies may take; None: the defaults
+    running: Running = field(default_factory=Running)
+    spools: Spools = field(default_factory=lambda: Spools(Path(), 0))
     is_aws_host: Callable[[str], bool] = lambda _host: False
     clock: Callable[[], float] = time.time
     issued: IssuedUrls = field(default_factory=IssuedUrls)

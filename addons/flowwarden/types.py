@@ -11,7 +11,8 @@ Headers = tuple[tuple[bytes, bytes], ...]
 """Header fields in the order and spelling of the wire."""
 
 Effect = Literal["allow", "deny", "approve"]
-BodyMode = Literal["none", "whole", "stream"]
+BodyMode = Literal["none", "whole", "stream", "spool"]
+"""Whether a request is judged without its body, with it, while it streams, or after it was read to disk."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,8 @@ class ApprovalTerms:
     hold: float = 25.0
     expires: float = 900.0
     on_timeout: Literal["deny", "allow"] = "deny"
-    reason_required: bool = False
+    reason_required: bool = False  # of who answers
+    purpose_required: bool = False  # of who asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,4 +202,10 @@ class Approval:
     asked: float
     expires: float
     answers: tuple[Mapping[str, Any], ...] = ()
-    reason: str = ""
+    reason: str = ""  # of the last answer, or why it ended
+    purpose: str = ""  # why the requester makes the call
+
+    @property
+    def wants_purpose(self) -> bool:
+        """Whether it cannot be approved yet, because the requester has to say why first."""
+        return self.state == "open" and self.terms.purpose_required and not self.purpose

@@ -6,9 +6,12 @@ import hashlib
 import json
 import uuid
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
+from unittest import mock
 
 import boto3
+import botocore.auth
 import botocore.awsrequest
 import botocore.config
 import pytest
@@ -17,7 +20,12 @@ from hypothesis import strategies as st
 
 from flowwarden.approval.digest import digest
 from flowwarden.approval.idempotency import BECOMES_DATA, members
-from flowwarden.types import Call, Operation, Principal, Request
+from flowwarden.approval.spool import said
+from flowwarden.errors import Refusal
+from flowwarden.signing import authentication, payload
+from flowwarden.types import Call, Operation, Phantom, Principal, Request
+from support.chunks import chunked_upload
+from support.clients import Keys
 
 WHO = Principal("https://idp", "alice", "agent", "owen", frozenset({"dev"}), "Alice")
 CALL = Call(
@@ -299,33 +307,46 @@ def test_a_header_that_repeats_the_token_is_bound() -> None:
     assert with_meta(one) != with_meta(two)
 
 
-def signed_chunks(data: bytes, signature: str, size: int = 5, trailer: str = "", checksum: str = "AAAA==") -> bytes:
-    parts = [data[at : at + size] for at in range(0, len(data), size)] + [b""]
-    out = b""
-    for part in parts:
-        out += f"{len(part):x};chunk-signature={signature}\r\n".encode() + part + (b"\r\n" if part else b"")
-    return (
-        out
-        + (f"x-amz-checksum-crc32:{checksum}\r\nx-amz-trailer-signature:{trailer}\r\n".encode() if trailer else b"")
-        + b"\r\n"
-    )
+SECRET = Keys("AKIA" + "T" * 16, "s" * 40, "token")  # of nobody
 
 
-def test_signed_chunks() -> None:
-    """Chunk signatures follow the date; what the chunks hold, how they are cut, and the trailer's checksum are bound."""
-    base = headers(x_amz_content_sha256=b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER")
+def uploaded(data: bytes, size: int, *, date: str, signed: bool = True, keys: Keys = SECRET) -> str:
+    """What an approval of a chunked upload with a trailer is bound to; the signatures are botocore's."""
+    url, when = "https://b.s3.eu-central-1.amazonaws.com/k", datetime.fromisoformat(date)
+    with mock.patch.object(botocore.auth, "get_current_datetime", return_value=when):
+        fields, body = chunked_upload(keys, url, data, size, region="eu-central-1", trailer=True, signed=signed)
+    wire = tuple((name.encode(), value.encode()) for name, value in fields if name != "Content-Length")
+    request = Request("PUT", "https", "b.s3.eu-central-1.amazonaws.com", 443, "/k", wire, body)
+    phantom = Phantom(SECRET.key_id, SECRET.secret, SECRET.token)
+    reader = payload.of(authentication.parse(request), phantom, wire)
+    assert reader is not None
+    for at in range(0, len(body), 7):
+        reader.feed(body[at : at + 7])
+    reader.finish()
+    return of(request=request, body=said(reader))
 
-    def made(body: bytes) -> str:
-        return of(request=replace(base, body=body))
 
-    a, b = "a" * 64, "b" * 64
-    assert made(signed_chunks(b"hello world", a, trailer=a)) == made(signed_chunks(b"hello world", b, trailer=b))
-    other = signed_chunks(b"hello world", a, trailer=a, checksum="BBBB==")
-    assert made(signed_chunks(b"hello world", a, trailer=a)) != made(other)
-    assert made(signed_chunks(b"hello world", a)) != made(signed_chunks(b"hello worle", a))
-    fake = f"5;chunk-signature={a}\r\n".encode()
-    faked = f"5;chunk-signature={b}\r\n".encode()
-    assert made(signed_chunks(fake, a, 999)) != made(signed_chunks(faked, a, 999)), (
-        "data that looks like a chunk's head"
-    )
-    assert made(signed_chunks(b"hello", a)[:-9]) != made(signed_chunks(b"hello", b)[:-9]), "not framed: bound as it is"
+@pytest.mark.parametrize("signed", [True, False])
+def test_chunked_uploads(signed: bool) -> None:
+    """Signatures, dates and the cut of the chunks differ from attempt to attempt; what is in them and the trailer count."""
+    first = uploaded(b"hello world", 5, date="2026-11-20T18:00:00", signed=signed)
+    assert uploaded(b"hello world", 5, date="2026-11-20T18:03:00", signed=signed) == first
+    assert uploaded(b"hello world", 4, date="2026-11-20T18:00:00", signed=signed) == first
+    assert uploaded(b"hello worle", 5, date="2026-11-20T18:00:00", signed=signed) != first
+
+
+def test_chunks_that_somebody_else_signed() -> None:
+    """Are refused before anybody is asked."""
+    with pytest.raises(Refusal, match="signature"):
+        uploaded(b"hello world", 5, date="2026-11-20T18:00:00", keys=replace(SECRET, secret="t" * 40))
+
+
+def test_the_trailer_is_bound() -> None:
+    wire = ((b"x-amz-decoded-content-length", b"5"), (b"x-amz-trailer", b"x-amz-checksum-crc32"))
+    told = set()
+    for checksum in (b"AAAA==", b"BBBB=="):
+        reader = payload._Unsigned(wire)
+        reader.feed(b"5\r\nhello\r\n0\r\nx-amz-checksum-crc32:" + checksum + b"\r\n\r\n")
+        reader.finish()
+        told.add(said(reader))
+    assert len(told) == 2

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from approval_way import answer, asked, call, gateway_with, mine, rule, sent, state, waiting
 from botocore.exceptions import ClientError
 
 from support.clients import Keys, ProxyClient, boto_client, eventually, sign
-from support.gateway import POLICY, REGION, GatewayProcess
+from support.gateway import REGION
 from support.h2client import Http2Client
 from support.issuer import OidcIssuer
 from support.strict_aws import StrictAws
@@ -23,11 +24,6 @@ from support.tools import AwsCli, NodeSdk
 from support.way import Way
 
 MANY = 500 if os.environ.get("FLOWWARDEN_SOAK") else 100
-
-
-def rule(action: str, **changes: Any) -> dict[str, Any]:
-    base = {"effect": "approve", "approvers": {"groups": ["sre"]}, "hold": "20s", "expires": "60s"}
-    return {"id": action.lower(), "actions": [f"ec2:{action}"], **base, **changes}
 
 
 RULES = [
@@ -39,13 +35,6 @@ RULES = [
     rule("DeleteTable", hold="200ms", actions=["dynamodb:DeleteTable"]),
     rule("PutTagged", actions=["s3:PutObject"], params={"Key": ["held/*"]}),
 ]
-
-
-def gateway_with(folder: Path, issuer: OidcIssuer, aws: StrictAws, *rules: dict[str, Any]) -> GatewayProcess:
-    allowed = [found for found in POLICY["rules"] if found["effect"] != "approve"]
-    policy = POLICY | {"rules": [*allowed, *rules]}
-    options = {"warden_http2_hosts": ["ec2.*"]}
-    return GatewayProcess(folder / "gateway", issuer, sandbox=aws.url, policy=policy, options=options)
 
 
 @pytest.fixture(scope="module")
@@ -72,40 +61,6 @@ def env(way: Way) -> dict[str, str]:
 @pytest.fixture
 def carol(issuer: OidcIssuer) -> str:
     return issuer.token("carol", ("sre",), owner=None)
-
-
-@lru_cache
-def client_of(env: str) -> Any:
-    return boto_client("ec2", json.loads(env))
-
-
-def call(env: dict[str, str], method: str = "terminate_instances", **params: Any) -> Any:
-    """The answer, or the error as (code, message)."""
-    try:
-        return getattr(client_of(json.dumps(env)), method)(**(params or {"InstanceIds": ["i-1"]}))
-    except ClientError as error:
-        return error.response["Error"]["Code"], error.response["Error"]["Message"]
-
-
-def mine(way: Way, env: dict[str, str], token: str, state: str = "open") -> list[dict[str, Any]]:
-    return [q for q in way.gateway.questions(token, state) if q["session"] == env["FLOWWARDEN_SESSION"]]
-
-
-def asked(way: Way, env: dict[str, str], token: str) -> str:
-    return str(eventually(lambda: mine(way, env, token), what="a question")[0]["id"])
-
-
-def answer(way: Way, approval: str, token: str, approve: bool = True, reason: str = "") -> int:
-    body = {"approve": approve, "reason": reason}
-    return way.gateway.operators("POST", f"/approvals/{approval}/answer", token, body)[0]
-
-
-def state(way: Way, approval: str, token: str) -> str:
-    return str(way.gateway.operators("GET", f"/approvals/{approval}", token)[1]["state"])
-
-
-def sent(way: Way, action: str) -> int:
-    return sum(seen.action == action for seen in way.calls)
 
 
 @pytest.mark.parametrize("approve", [True, False])
@@ -175,14 +130,6 @@ def test_one_execution_for_many_at_once(way: Way, env: dict[str, str], carol: st
     assert sum(not isinstance(result, tuple) for result in results) == 1
     assert sent(way, "TerminateInstances") == 1
     assert state(way, approval, carol) == "spent"
-
-
-def waiting(way: Way, approval: str) -> int:
-    """How many requests were told of as asking or joining."""
-    records = way.gateway.evidence()
-    return sum(
-        r["type"] == "approval" and r.get("approval") == approval and r["event"] in ("asked", "joined") for r in records
-    )
 
 
 def test_a_denial_reaches_the_agent(way: Way, env: dict[str, str], carol: str) -> None:
@@ -326,6 +273,21 @@ def test_an_operation_for_a_time(way: Way, env: dict[str, str], carol: str) -> N
         assert answer(way, asked(way, env, carol), carol, False) == 200
         assert again.result(60)[0] == "AccessDenied"
     assert sent(way, "RebootInstances") == 2
+
+
+def test_a_masked_resource_is_still_the_one_that_was_approved(way: Way, env: dict[str, str], carol: str) -> None:
+    """Approvers see a mask in its place; the grant for the operation is for that resource all the same, and no other."""
+    one, two = ("ghp_" + secrets.token_hex(18) for _ in range(2))
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(call, env, "reboot_instances", InstanceIds=[one])
+        approval = asked(way, env, carol)
+        assert one not in json.dumps(way.gateway.operators("GET", f"/approvals/{approval}", carol)[1])
+        assert answer(way, approval, carol) == 200
+        assert not isinstance(held.result(60), tuple)
+        assert not isinstance(call(env, "reboot_instances", InstanceIds=[one]), tuple)
+        other = pool.submit(call, env, "reboot_instances", InstanceIds=[two])
+        assert answer(way, asked(way, env, carol), carol, False) == 200
+        assert other.result(60)[0] == "AccessDenied"
 
 
 def test_just_in_time_access(way: Way, env: dict[str, str], carol: str) -> None:

@@ -68,13 +68,17 @@ class Machine(RuleBasedStateMachine):
         alive = [
             a
             for a in self.known.values()
-            if (a.digest, a.session, a.count) == (digest, session, count) and a.state in ("open", "approved")
+            if (a.digest, a.session, a.count) == (digest, session, count)
+            and (a.state in ("open", "approved") or (a.state == "withdrawn" and self.now < a.expires))
         ]
         terms = ApprovalTerms(approver_groups=frozenset({"sre"}), count=count, expires=100)
         found = self.store.ask(digest, session, REQUESTER, {}, terms)
         assert (found.id in self.known) == bool(alive)
         if alive:
             assert found.id in {a.id for a in alive}
+            if self.known[found.id].state == "withdrawn":
+                assert all(a.state == "withdrawn" for a in alive)
+                self.known[found.id].state = "open"
         else:
             self.known[found.id] = Asked(found.id, digest, session, count, self.now + 100)
         return found.id

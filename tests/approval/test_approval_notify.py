@@ -9,11 +9,14 @@ import json
 import secrets
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +27,10 @@ from flowwarden.approval.store import Approvals
 from flowwarden.errors import RuleError
 from flowwarden.identity import rules as identity
 from flowwarden.types import ApprovalTerms, Principal
+from support import gateway
+from support.clients import boto_client
+from support.issuer import OidcIssuer
+from support.strict_aws import StrictAws
 
 SECRET = secrets.token_bytes(32)
 ALICE = Principal("https://idp", "alice", name="Alice")
@@ -296,3 +303,50 @@ def test_rules(tmp_path: Path) -> None:
         read(tmp_path, GOOD)
     assert "token" not in str(error.value)
     assert read(tmp_path, GOOD.partition("notify:")[0]).channels == ()
+
+
+def test_nobody_is_told_before_the_requester_has_said_why(store: Approvals, receiver: Receiver) -> None:
+    """The one message comes with the reason in it."""
+    notifier = Notifier(NotifyRules("", frozenset({"asked"}), (WebhookChannel(receiver.url, SECRET),)))
+    store.listen(notifier.tell)
+    terms = replace(TERMS, purpose_required=True)
+    asked = store.ask("d", "s", ALICE, {"operation": "ec2:TerminateInstances"}, terms).id
+    store.ask("d", "s", ALICE, {"operation": "ec2:TerminateInstances"}, terms)
+    store.give_reason(asked, "s", "ticket 7 @everyone")
+    receiver.wait(1)
+    notifier.close()
+    (told,) = [json.loads(body) for _, body in receiver.got]
+    assert told["type"] == "approval.asked" and told["data"]["purpose"] == "ticket 7 ＠everyone"  # noqa: RUF001
+
+
+def test_a_real_gateway_tells(tmp_path: Path, issuer: OidcIssuer, receiver: Receiver) -> None:
+    """A held call is told over a signed webhook, after a failure once more, and what looks like a secret is masked."""
+    key = tmp_path / "gateway" / "rules" / "hook.secret"
+    key.parent.mkdir(parents=True)
+    key.write_text("whsec_" + base64.b64encode(SECRET).decode())
+    rules = gateway.identity(
+        issuer,
+        notify={"link": "https://gw.example.com", "webhooks": [{"url": receiver.url, "secret_file": "hook.secret"}]},
+    )
+    secret = "ghp_" + secrets.token_hex(18)
+    receiver.statuses = [500]
+    with (
+        StrictAws(open_sts=True) as aws,
+        gateway.GatewayProcess(tmp_path / "gateway", issuer, sandbox=aws.url, identity_rules=rules) as running,
+    ):
+        env = running.session()
+        ec2 = boto_client("ec2", env)
+        with ThreadPoolExecutor(1) as pool:
+            held = pool.submit(lambda: ec2.terminate_instances(InstanceIds=[secret]))
+            receiver.wait(2)
+            carol = issuer.token("carol", ("sre",), owner=None)
+            (question,) = running.questions(carol)
+            assert not held.done(), "a channel that fails neither grants nor denies"
+            running.operators("POST", f"/approvals/{question['id']}/answer", carol, {"approve": False, "reason": "no"})
+            with pytest.raises(ClientError, match="no"):
+                held.result(30)
+    (first, again) = receiver.got
+    assert first[0]["webhook-id"] == again[0]["webhook-id"] and first[1] == again[1]
+    assert secret.encode() not in again[1] and b"ec2:TerminateInstances" in again[1]
+    assert secret not in json.dumps(question)
+    assert json.loads(again[1])["data"]["link"] == f"https://gw.example.com/approvals/{question['id']}"

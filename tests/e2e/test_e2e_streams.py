@@ -26,6 +26,7 @@ from support.way import Way
 
 SIZE = (1 << 30) if os.environ.get("FLOWWARDEN_SOAK") else (128 << 20)
 GROWTH = 32 << 20
+HELD_GROWTH = 16 << 20
 HOST = f"bucket.s3.{REGION}.amazonaws.com"
 HOST2 = f"bucket2.s3.{REGION}.amazonaws.com"  # HTTP/2 is offered here
 BLOCK = bytes(1 << 20)
@@ -51,6 +52,8 @@ def streams(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Ite
             s3 = boto_client("s3", gateway.session())  # everything is loaded before memory is measured
             s3.put_object(Bucket="bucket", Key="warm", Body=bytes(9 << 20))
             s3.get_object(Bucket="bucket", Key="warm")["Body"].read()
+            gateway.questions(issuer.token("carol", ("sre",), owner=None))
+            stalled(lambda: status(way, "VmRSS"))  # the tables of all services are loaded meanwhile
             yield way
 
 
@@ -66,8 +69,8 @@ def status(way: Way, name: str) -> int:
 
 
 @contextmanager
-def bounded(way: Way) -> Iterator[None]:
-    """The gateway's peak grows by at most GROWTH inside."""
+def bounded(way: Way, most: int = GROWTH) -> Iterator[None]:
+    """The gateway's peak grows by at most `most` bytes inside."""
     way.aws.forget()
     assert way.gateway.process
     Path(f"/proc/{way.gateway.process.pid}/clear_refs").write_text("5")  # resets the peak to what it is now
@@ -75,7 +78,7 @@ def bounded(way: Way) -> Iterator[None]:
     yield
     grown = status(way, "VmHWM") - before
     print(f"the gateway grew by {grown / (1 << 20):.1f} MiB")
-    assert grown <= GROWTH, f"the gateway grew by {grown >> 20} MiB"
+    assert grown <= most, f"the gateway grew by {grown >> 20} MiB"
 
 
 class Zeros(io.RawIOBase):
@@ -288,13 +291,43 @@ def test_a_denied_upload_costs_nothing(streams: Way) -> None:
     assert streams.calls == []
 
 
-def test_an_upload_that_would_have_to_be_held_costs_nothing(streams: Way, agent: dict[str, str]) -> None:
-    """An approval is for exactly one body, so what streams is refused on its head (fault 55)."""
-    with bounded(streams):
-        upload = Upload(streams, agent, "held")
+@pytest.mark.parametrize("approve", [True, False])
+def test_a_held_upload(streams: Way, agent: dict[str, str], issuer: OidcIssuer, approve: bool) -> None:
+    """Read to disk, hashed, held, and sent from there: at no time is much of it in memory (fault 55)."""
+    carol = issuer.token("carol", ("sre",), owner=None)
+    with bounded(streams, HELD_GROWTH):
+        upload = Upload(streams, agent, f"held-{approve}")
+        (question,) = eventually(lambda: streams.gateway.questions(carol), timeout=240, what="the question")
+        assert streams.calls == []
+        path = f"/approvals/{question['id']}"
+        assert streams.gateway.operators("GET", path, carol)[1]["summary"]["body_sha256"] == zeros_hash(SIZE)
+        assert streams.gateway.operators("POST", f"{path}/answer", carol, {"approve": approve, "reason": "x"})[0] == 200
         reply = upload.wait()
-    assert reply is not None and reply.status == 403 and "hold-uploads" in reply.text
-    assert streams.calls == []
+    assert reply is not None and reply.status == (200 if approve else 403), (reply, upload.error)
+    assert [(seen.length, seen.sha256) for seen in streams.calls] == ([(SIZE, zeros_hash(SIZE))] if approve else [])
+
+
+def test_a_held_upload_to_a_slow_server(streams: Way, agent: dict[str, str], issuer: OidcIssuer) -> None:
+    """What leaves the disk goes no faster than AWS takes it."""
+    carol = issuer.token("carol", ("sre",), owner=None)
+    gate, began = threading.Event(), threading.Event()
+    with bounded(streams, HELD_GROWTH):
+
+        def block(seen: object, read: int) -> None:
+            if read > 1 << 20:
+                began.set()
+                gate.wait(120)
+
+        streams.aws.on_block = block
+        upload = Upload(streams, agent, "held-slow")
+        (question,) = eventually(lambda: streams.gateway.questions(carol), timeout=240, what="the question")
+        body = {"approve": True, "reason": "x"}
+        assert streams.gateway.operators("POST", f"/approvals/{question['id']}/answer", carol, body)[0] == 200
+        assert began.wait(60)
+        stalled(lambda: status(streams, "VmRSS") >> 21)
+        gate.set()
+        reply = upload.wait()
+    assert reply is not None and reply.status == 200, (reply, upload.error)
 
 
 def test_a_client_that_leaves_in_mid_upload(streams: Way, agent: dict[str, str]) -> None:

@@ -90,6 +90,28 @@ def test_it_shows_decisions_and_changes_nothing(web: Web) -> None:
     assert len(web.flows()) == len(flows)
 
 
+async def test_a_held_call_is_shown_as_waiting(web: Web, issuer: OidcIssuer) -> None:
+    """With the approval's id, to whoever looks and to whoever watches, while it waits."""
+    env = web.gateway.session(subject="hank")
+    carol = issuer.token("carol", ("sre",), owner=None)
+    url = f"ws://127.0.0.1:{web.port}/updates"
+    socket = await websocket_connect(HTTPRequest(url, headers={"Authorization": f"Bearer {PASSWORD}"}))
+    held = asyncio.create_task(
+        asyncio.to_thread(boto_client("ec2", env).terminate_instances, InstanceIds=["i-0123456789abcdef0"])
+    )
+    pushed = ""
+    async with asyncio.timeout(20):
+        while "waiting for approval" not in pushed:
+            pushed = str(await socket.read_message())
+    ((question,), flows) = (await asyncio.to_thread(web.gateway.questions, carol), await asyncio.to_thread(web.flows))
+    (waiting,) = [flow for flow in flows if flow["comment"] == f"waiting for approval {question['id']}"]
+    assert question["id"] in pushed and waiting["marked"] == "\N{HOURGLASS}" and not held.done()
+    path = f"/approvals/{question['id']}/answer"
+    assert (await asyncio.to_thread(web.gateway.operators, "POST", path, carol, {"approve": True}))[0] == 200
+    await held
+    socket.close()
+
+
 def test_it_wants_its_password(web: Web) -> None:
     for path in ("/flows", "/options", "/state", "/events", "/flows/dump"):
         try:

@@ -13,8 +13,8 @@ const env = process.env;
 const agent = env.HTTPS_PROXY ? new HttpsProxyAgent(env.HTTPS_PROXY) : undefined;
 const settings = {
   region: env.AWS_REGION,
-  maxAttempts: 1,
-  requestHandler: new NodeHttpHandler({ httpsAgent: agent, requestTimeout: 30_000, connectionTimeout: 10_000 }),
+  maxAttempts: Number(env.TEST_ATTEMPTS ?? 1),
+  requestHandler: new NodeHttpHandler({ httpsAgent: agent, requestTimeout: Number(env.TEST_TIMEOUT ?? 30_000), throwOnRequestTimeout: true, connectionTimeout: 10_000 }),
   ...(env.TEST_ENDPOINT ? { endpoint: env.TEST_ENDPOINT, forcePathStyle: true } : {}),
 };
 const clients = {};

@@ -24,5 +24,5 @@ def test_every_path(world: Any) -> None:
 
 
 def test_every_event_and_state() -> None:
-    for event in (*EVENTS, "joined", "answered"):
+    for event in (*EVENTS, "joined", "stated", "answered"):
         assert re.search(rf"\b{event}\b", DOCS), event

@@ -55,7 +55,7 @@ class Site:
     def __init__(self, world: Any, issuer: str) -> None:
         self.world, self.issuer = world, issuer
 
-    def ask(self) -> dict[str, str]:
+    def ask(self, *, unsaid: bool = False) -> dict[str, str]:
         who = Principal(self.issuer, "alice", "coder", "", frozenset({"developers", "sre"}), "Alice")
         summary = {
             "operation": "ec2:TerminateInstances",
@@ -72,7 +72,7 @@ class Site:
             "reason": "Production instances hold state: <script>alert(2)</script>",
             "irreversible": "A terminated instance cannot be started again; its local disks are gone.",
         }
-        terms = ApprovalTerms(approver_groups=frozenset({"sre"}))
+        terms = ApprovalTerms(approver_groups=frozenset({"sre"}), purpose_required=unsaid)
         asked = self.world.services.approvals.ask(os.urandom(8).hex(), "s1", who, summary, terms)
         return {"id": asked.id}
 
@@ -125,11 +125,16 @@ async def test_the_page_in_chromium(site: Site, tmp_path: Path) -> None:
         while line := await driver.stdout.readline():
             told = json.loads(line)
             assert "failed" not in told, told
-            if told.get("need") == "question":
+            if told.get("need") == "question without its reason":
+                tell(last := site.ask(unsaid=True))
+            elif told.get("need") == "reason":
+                site.world.services.approvals.give_reason(last["id"], "s1", "ticket 7 <b>is</b> urgent")
+                tell({})
+            elif told.get("need") == "question":
                 last = site.ask()
                 tell(last)
             elif told.get("need") == "state":
-                tell({"state": site.world.services.approvals.get(last["id"]).state})
+                tell({"state": site.world.services.approvals.get(told["id"]).state})
             else:
                 saw[told["saw"]] = told
     await driver.wait()
@@ -143,6 +148,9 @@ async def test_the_page_in_chromium(site: Site, tmp_path: Path) -> None:
     assert "not on a Friday" in saw["denied"]["shown"]
     assert saw["requester"]["buttons"] == 0
     assert "somebody else" in saw["requester"]["why"]
+    assert "waiting for its reason" in saw["unsaid"]["listed"]
+    assert (saw["unsaid"]["closed"], saw["unsaid"]["denies"]) == (True, False)
+    assert "ticket 7 <b>is</b> urgent" in saw["unsaid"]["text"]
     assert (saw["forged"]["bare"], saw["forged"]["inside"], saw["forged"]["state"]) == (403, 0, "open")
     assert saw["signed out"]["status"] == 401
     assert saw["end"]["complaints"] == []

@@ -23,8 +23,8 @@ from .waiting import Waiters, first
 _log = logging.getLogger(__name__)
 
 Listener = Callable[[str, Approval, Mapping[str, Any]], None]
-"""Called with what happened (asked, joined, viewed, answered, approved, denied, used, allowed, expired, withdrawn,
-revoked), the approval after it, and details: `who` (a principal as JSON), `reason`."""
+"""Called with what happened (asked, joined, reopened, stated, viewed, answered, approved, denied, used, allowed, expired, withdrawn,
+revoked, unknown), the approval after it, and details: `who` (a principal as JSON), `reason`."""
 
 
 class Book:
@@ -46,6 +46,10 @@ class Book:
         Listeners then hear of it in that thread.
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, partial(function, *args, **kwargs))
+
+    def later(self, function: Callable[[str], None], approval_id: str) -> None:
+        """Like `aside`, without waiting."""
+        self._thread.submit(function, approval_id)
 
     def get(self, approval_id: str) -> Approval:
         """Refusal (404) if there is none."""
@@ -111,9 +115,11 @@ class Book:
             answers = self._db.rows("SELECT * FROM approval_answers WHERE approval=? ORDER BY at", (row["id"],))
         return records.approval_from(row, answers)
 
-    def _changed(self, event: str, approval: Approval, who: Principal | None = None, reason: str = "") -> None:
+    def _changed(
+        self, event: str, approval: Approval, who: Principal | None = None, reason: str = "", flow: str = ""
+    ) -> None:
         self._waiters.wake(approval.id)
-        self._tell(event, approval, who, reason=reason)
+        self._tell(event, approval, who, reason=reason, flow=flow)
 
     def _tell(self, event: str, approval: Approval, who: Principal | None, **details: Any) -> None:
         facts = {**details, "who": None if who is None else who.as_json()}
@@ -132,16 +138,17 @@ class Book:
         event: str = "",
         *,
         by: Principal | None = None,
+        flow: str = "",
     ) -> bool:
-        """One compare-and-swap of the state."""
+        """One compare-and-swap of the state. `flow` is the call that this lets through, if it lets one through."""
         with self._db.write():
             moved = self._db.rows(
-                "UPDATE approvals SET state=?, reason=?, revision=revision+1"
-                " WHERE id=? AND state IN (SELECT value FROM json_each(?)) RETURNING id",
-                (new, reason, approval_id, json.dumps(old)),
+                "UPDATE approvals SET state=?, reason=?, revision=revision+1, flow=iif(?='', flow, ?),"
+                " settled=iif(?='', settled, 0) WHERE id=? AND state IN (SELECT value FROM json_each(?)) RETURNING id",
+                (new, reason, flow, flow, flow, approval_id, json.dumps(old)),
             )
         if moved:
-            self._changed(event or new, self.get(approval_id), by, reason)
+            self._changed(event or new, self.get(approval_id), by, reason, flow)
         return bool(moved)
 
     def _close(self, change: str, which: str, arguments: tuple[object, ...], reason: str) -> tuple[Approval, ...]:

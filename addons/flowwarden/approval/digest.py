@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -47,8 +46,6 @@ _SIGNING = frozenset(
     }
 )
 _PRESIGNED = frozenset({"x-amz-credential", "x-amz-date", "x-amz-security-token", "x-amz-signature"})
-_CHUNK_HEAD = re.compile(rb"([0-9a-fA-F]{1,8});chunk-signature=[0-9a-f*]{64,160}\r\n")
-_TRAILER_SIGNATURE = re.compile(rb"(?m)^x-amz-trailer-signature:[^\r\n]*")
 _SLOT = "<generated>"
 
 
@@ -64,7 +61,8 @@ def digest(
     """The hex SHA-256 of a request as a human approves it.
 
     Dates, signatures and `amz-sdk-*` are left out, as are idempotency tokens that an SDK generated: a retry is the same
-    request. `body_sha256` is the hash of the bytes on the wire; it counts as it is where the body is not in memory.
+    request. `body_sha256` is the hash of the bytes on the wire, or what a body in the aws-chunked form says (`spool.said`);
+    it counts as it is where the body is not in memory.
     """
     tokens = _tokens(call, request)
     parts = [
@@ -134,31 +132,7 @@ def _headers(request: Request, token: _Token | None, aws: bool) -> list[list[str
 
 def _body(request: Request, token: _Token | None, body_sha256: str) -> str:
     """The body's hash; over the body without what changes from one attempt to the next, where it is in memory."""
-    if not request.body:
-        return body_sha256
     body = request.body
-    if token is not None and body.count(token.value.encode()) == 1:
-        body = body.replace(token.value.encode(), _SLOT.encode())
-    if request.header("x-amz-content-sha256").startswith("STREAMING-AWS4-"):
-        body = _unsigned_chunks(body)  # the signatures are verified by the gateway, and follow from X-Amz-Date
-    return body_sha256 if body is request.body else "normalised:" + hashlib.sha256(body).hexdigest()
-
-
-def _unsigned_chunks(body: bytes) -> bytes:
-    """A signed aws-chunked body without its signatures; the body itself if it is not framed as it should be.
-
-    https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html
-    """
-    kept: list[bytes] = []
-    at = 0
-    while head := _CHUNK_HEAD.match(body, at):
-        size = int(head[1], 16)
-        at = head.end()
-        if size == 0:
-            trailer = _TRAILER_SIGNATURE.sub(b"", body[at:])
-            return b"".join([*kept, b"0;", trailer])
-        kept.append(b"%x;" % size + body[at : at + size])
-        at += size + 2
-        if body[at - 2 : at] != b"\r\n":
-            return body
-    return body
+    if not body or token is None or body.count(token.value.encode()) != 1:
+        return body_sha256
+    return "normalised:" + hashlib.sha256(body.replace(token.value.encode(), _SLOT.encode())).hexdigest()

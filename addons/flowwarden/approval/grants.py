@@ -12,18 +12,21 @@ from .book import Book
 class Grants(Book):
     """The part of the book that lets calls pass."""
 
-    def consume(self, key: str) -> bool:
-        """Uses a grant for one request, by id or digest: true for one caller only, ever (one compare-and-swap)."""
+    def consume(self, key: str, flow: str = "") -> bool:
+        """Uses a grant for one request, by id or digest: true for one caller only, ever (one compare-and-swap).
+
+        `flow` is the call that is let through; `settle` is due when it has ended.
+        """
         now = self._clock()
         with self._db.write():
             spent = self._db.rows(
-                "UPDATE approvals SET state='spent', revision=revision+1 WHERE id=(SELECT id FROM approvals WHERE"
+                "UPDATE approvals SET state='spent', flow=?, settled=(?=''), revision=revision+1 WHERE id=(SELECT id FROM approvals WHERE"
                 " (id=? OR digest=?) AND state='approved' AND topic LIKE 'request:%' AND until>? ORDER BY asked LIMIT 1)"
                 " AND state='approved' RETURNING id",
-                (key, key, now),
+                (flow, flow, key, key, now),
             )
         if spent:
-            self._changed("used", self.get(spent[0]["id"]))
+            self._changed("used", self.get(spent[0]["id"]), flow=flow)
         return bool(spent)
 
     def granted(
@@ -38,6 +41,7 @@ class Grants(Book):
         account: str = "",
         rules: Sequence[str] = (),
         rules_digest: str = "",
+        flow: str = "",
     ) -> Approval | None:
         """The standing grant (scope operation or session) that covers a call, noted as used; None if there is none.
 
@@ -54,11 +58,27 @@ class Grants(Book):
         if not rows:
             return None
         approval = self._approval(rows[0])
-        self._tell("used", approval, None, digest=digest)
+        self._tell("used", approval, None, digest=digest, flow=flow)
         return approval
 
-    def allow_on_timeout(self, approval_id: str) -> bool:
+    def settle(self, approval_id: str) -> None:
+        """The call that used the grant has ended, and its outcome is recorded."""
+        with self._db.write():
+            self._db.rows("UPDATE approvals SET settled=1 WHERE id=?", (approval_id,))
+
+    def recover(self) -> tuple[Approval, ...]:
+        """After a crash: tells of the grants that were used by calls of which the end is not known. They stay spent."""
+        rows = self._db.rows("SELECT * FROM approvals WHERE settled=0")
+        found = tuple(self._approval(row) for row in rows)
+        for row, approval in zip(rows, found, strict=True):
+            why = "OUTCOME_UNKNOWN: the gateway stopped after the grant was used and before the call had ended"
+            self._tell("unknown", approval, None, reason=why, flow=row["flow"])
+            self.settle(approval.id)
+        return found
+
+    def allow_on_timeout(self, approval_id: str, flow: str = "") -> bool:
         """Lets one request pass that nobody answered, if its rule says `on_timeout: allow`. True for one caller."""
         if self.get(approval_id).terms.on_timeout != "allow":
             return False
-        return self._move(approval_id, ("open",), "spent", "nobody answered in time; the rule lets it pass", "allowed")
+        reason = "nobody answered in time; the rule lets it pass"
+        return self._move(approval_id, ("open",), "spent", reason, "allowed", flow=flow)

@@ -19,7 +19,7 @@ from ..types import Approval
 from ..yamlfile import Section
 from .channels import AppriseChannel, Message, WebhookChannel, read_secret
 
-EVENTS = ("asked", "approved", "denied", "expired", "withdrawn", "revoked", "used", "allowed")
+EVENTS = ("asked", "reopened", "approved", "denied", "expired", "withdrawn", "revoked", "used", "allowed", "unknown")
 BACKLOG = 500  # messages that may wait for one channel; more are dropped, and the log says so
 ATTEMPTS = 6
 FIRST_WAIT = 1.0  # seconds; doubled after each attempt that failed
@@ -124,6 +124,10 @@ class Notifier:
 
     def tell(self, event: str, approval: Approval, details: Mapping[str, Any]) -> None:
         """For `Approvals.listen`. Returns at once, and never raises."""
+        if approval.wants_purpose:
+            return  # people are asked when there is something to decide on
+        if event == "stated" and approval.terms.purpose_required:
+            event = "asked"
         if event not in self._rules.events or not self._queues:
             return
         try:
@@ -194,6 +198,7 @@ def compose(
         "region": plain(summary.get("region") or ""),
         "rules": [plain(rule) for rule in summary.get("rules") or ()],
         "who": plain(who.get("name") or who.get("subject") or ""),
+        "purpose": plain(approval.purpose),
         "scope": approval.terms.scope,
         "expires": rfc3339(approval.expires),
         "digest": approval.digest,
@@ -205,6 +210,7 @@ def compose(
     lines = [
         f"{what}{on}",
         f"Rule: {', '.join(facts['rules'])}" if facts["rules"] else "",
+        f"Why: {facts['purpose']}" if facts["purpose"] else "",
         f"Open until {facts['expires']}" if approval.state == "open" else f"Now: {approval.state}",
         facts["link"] or f"flowwarden approvals show {approval.id}",
     ]

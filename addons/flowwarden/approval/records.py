@@ -45,6 +45,7 @@ def approval_from(row: sqlite3.Row, answers: Sequence[sqlite3.Row]) -> Approval:
             for answer in answers
         ),
         reason=row["reason"] or "",
+        purpose=row["purpose"] or "",
     )
 
 
@@ -63,6 +64,7 @@ def approval_json(approval: Approval, requester: Mapping[str, Any], until: float
         "until": None if until is None else rfc3339(until),
         "answers": [{**answer, "at": rfc3339(answer["at"])} for answer in approval.answers],
         "reason": approval.reason,
+        "purpose": approval.purpose,
     }
 
 

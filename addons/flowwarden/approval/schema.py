@@ -51,3 +51,11 @@ def m002_answers(db: Database) -> None:
         pk=("approval", "issuer", "subject"),
         foreign_keys=[("approval", "approvals", "id")],
     )
+
+
+@migrations()
+def m003_purpose(db: Database) -> None:
+    """Why the requester makes the call, in its own words (masked); which flow used the grant, and whether its end is known."""
+    db.table("approvals").add_column("purpose", str, not_null_default="")
+    db.table("approvals").add_column("flow", str, not_null_default="")
+    db.table("approvals").add_column("settled", int, not_null_default=1)

@@ -23,6 +23,7 @@ __all__ = ["Approvals", "Listener"]
 
 MAX_OPEN = 1000  # open questions of one session
 MAX_REASON = 2000  # characters
+LEFT = "the client left"
 KEEP = 30 * 24 * 3600.0  # seconds that a closed question stays here; the evidence log has it for good
 
 
@@ -45,26 +46,44 @@ class Approvals(Grants):
         return cls(state, clock)
 
     def ask(
-        self, digest: str, session: str, principal: Principal, summary: Mapping[str, Any], terms: ApprovalTerms
+        self,
+        digest: str,
+        session: str,
+        principal: Principal,
+        summary: Mapping[str, Any],
+        terms: ApprovalTerms,
+        *,
+        flow: str = "",
+        resources: Sequence[str | None] | None = None,
     ) -> Approval:
         """The open question of this session on this matter, or an unused grant for it, or a new question.
 
+        A question that was withdrawn because its client left is opened again, under its id and until its old time: an
+        SDK that gave up on one attempt comes back with the next.
+
         It is joined only under the same terms: what one person could answer is not joined by what now needs two.
         `summary` is what approvers see (already masked); its operation, resources, region, account, rules and
-        rules_digest say what a grant of scope `operation` or `session` covers. Refusal (429) at MAX_OPEN.
+        rules_digest say what a grant of scope `operation` or `session` covers; `resources` those, where a mask hides some of
+        them from people. Refusal (429) at MAX_OPEN.
         """
-        topic, now = records.topic(digest, terms, summary), self._clock()
+        covered = summary if resources is None else {**summary, "resources": resources}
+        topic, now = records.topic(digest, terms, covered), self._clock()
         if topic.startswith("request:"):  # also where an operation's resources are not known: that request, once
             terms = replace(terms, scope="request")
         wanted = json.dumps(records.terms_json(terms))
         with self._db.write() as db:
             found = self._db.rows(
-                "SELECT id FROM approvals WHERE session=? AND topic=? AND terms=? AND ((state='open' AND expires>?)"
-                " OR (state='approved' AND until>?)) ORDER BY state, asked LIMIT 1",
-                (session, topic, wanted, now, now),
+                "SELECT id, state FROM approvals WHERE session=? AND topic=? AND terms=? AND ((state='open' AND expires>?)"
+                " OR (state='approved' AND until>?) OR (state='withdrawn' AND reason=? AND expires>?))"
+                " ORDER BY state='withdrawn', state, asked LIMIT 1",
+                (session, topic, wanted, now, now, LEFT, now),
             )
-            if not found:
+            if not found or found[0]["state"] == "withdrawn":
                 self._refuse_flood(session)
+            if found and found[0]["state"] == "withdrawn":
+                again = "UPDATE approvals SET state='open', reason='', revision=revision+1 WHERE id=?"
+                self._db.rows(again, (found[0]["id"],))
+            if not found:
                 approval_id = short_id("ap")
                 db.table("approvals").insert(
                     {
@@ -79,12 +98,13 @@ class Approvals(Grants):
                         "asked": now,
                         "expires": now + terms.expires,
                         "reason": "",
+                        "purpose": "",
                         "revision": 0,
                     }
                 )
-        joined = bool(found)
-        approval = self.get(found[0]["id"] if joined else approval_id)
-        self._tell("joined" if joined else "asked", approval, principal)
+        approval = self.get(found[0]["id"] if found else approval_id)
+        event = "asked" if not found else "reopened" if found[0]["state"] == "withdrawn" else "joined"
+        self._tell(event, approval, principal, flow=flow)
         return approval
 
     def _refuse_flood(self, session: str) -> None:
@@ -117,6 +137,10 @@ class Approvals(Grants):
                 default_groups=self.default_groups,
             )
             self._refuse_closed(row, now)
+            if approve and terms.purpose_required and not row["purpose"]:
+                raise refusal(
+                    "this question waits for its reason: the agent has not said yet why", 409, "ConflictException"
+                )
             if terms.reason_required and not reason:
                 raise refusal("this answer needs a reason", 400, "ValidationException")
             if not approve or not self._answered_before(approval_id, approver):
@@ -145,6 +169,28 @@ class Approvals(Grants):
             self._changed(state, approval, approver, reason)
         return approval
 
+    def give_reason(self, approval_id: str, session: str, purpose: str) -> Approval:
+        """The requester says why, once: what an approver has read is not changed under its eyes.
+
+        `purpose` is masked already. Refusal: 404 unless the question is this session's, 409 if it is over or has its reason, 400.
+        """
+        purpose, now = _plain(purpose), self._clock()
+        if not purpose:
+            raise refusal("the reason has to be a text", 400, "ValidationException")
+        with self._db.write():
+            row = self._row(approval_id)
+            if row["session"] != session:
+                raise refusal("there is no such approval", 404, "ResourceNotFoundException")
+            if row["state"] != "withdrawn" or row["reason"] != LEFT:  # an SDK's next attempt opens that again
+                self._refuse_closed(row, now)
+            if row["purpose"]:
+                raise refusal("this question has its reason already", 409, "ConflictException")
+            self._db.rows("UPDATE approvals SET purpose=?, revision=revision+1 WHERE id=?", (purpose, approval_id))
+            principal = principal_from(json.loads(row["principal"]))
+        approval = self.get(approval_id)
+        self._tell("stated", approval, principal, reason=purpose)
+        return approval
+
     def _answered_before(self, approval_id: str, approver: Principal) -> bool:
         """One person counts once, in however many groups, and under however many names that can be told apart."""
         return any(same_person(approver, earlier) for earlier in self._approvers(approval_id))
@@ -166,8 +212,8 @@ class Approvals(Grants):
 
     # ── endings ──
 
-    def withdraw(self, approval_id: str, reason: str = "the client left") -> bool:
-        """Takes a question back, unless another held call still waits for its answer."""
+    def withdraw(self, approval_id: str, reason: str = LEFT) -> bool:
+        """Takes a question back, unless another held call still waits for its answer. A retry opens it again."""
         return not self._waiters.count(approval_id) and self._move(approval_id, ("open",), "withdrawn", reason)
 
     def revoke(self, approval_id: str, by: Principal | None = None, reason: str = "") -> Approval:

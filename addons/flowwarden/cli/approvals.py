@@ -14,7 +14,7 @@ from .common import LOGIN_FILE, admin_option, console, json_option, print_json, 
 
 _COLUMNS: dict[str, Callable[[Any], object]] = {
     "approval": lambda row: row["approval"] if "approval" in row else row.get("id"),
-    "state": lambda row: row["state"],
+    "state": lambda row: "waits for its reason" if row.get("wants_purpose") else row["state"],
     "who": lambda row: (row.get("principal") or {}).get("subject", ""),
     "operation": lambda row: (row.get("summary") or {}).get("operation", ""),
     "resources": lambda row: "\n".join(str(each) for each in (row.get("summary") or {}).get("resources", [])),
@@ -28,7 +28,8 @@ _COLUMNS: dict[str, Callable[[Any], object]] = {
 def approvals(ctx: click.Context) -> None:
     """Held calls: list, watch, show, approve, deny, revoke. Alone: the open ones."""
     if ctx.invoked_subcommand is None:
-        ctx.invoke(list_)
+        with list_.make_context("list", [], parent=ctx) as alone:  # options from the environment count here too
+            list_.invoke(alone)
 
 
 @approvals.command("list")
@@ -56,7 +57,9 @@ def watch(admin_url: str, token_file: str | None, as_json: bool) -> None:
             click.echo(json.dumps(event))
         elif event.get("event") != "hello":
             row = event.get("approval") or {}
-            bell = "\a" if event.get("event") == "asked" else ""
+            bell = (
+                "\a" if event.get("event") in ("asked", "reopened", "stated") and not row.get("wants_purpose") else ""
+            )
             summary = row.get("summary") or {}
             click.echo(
                 f"{bell}{event.get('event'):10} {_COLUMNS['approval'](row)} {summary.get('operation', '')} {summary.get('resources', '')}"
@@ -74,9 +77,55 @@ def show_(id: str, admin_url: str, token_file: str | None, as_json: bool) -> Non
     if as_json:
         print_json(found)
         return
-    rows = [(name, _text(value)) for name, value in found.items() if name != "summary"]
-    rows += [(name, _text(value)) for name, value in (found.get("summary") or {}).items()]
-    console().print(table(f"Approval {id}", ("", ""), rows))
+    out = console()
+    out.print(table(f"Approval {id}", ("", ""), [row for row in _about(found) if row[1]]), markup=False)
+    summary = found.get("summary") or {}
+    if params := summary.get("params"):
+        out.print(table("Parameters", ("parameter", "value"), ((k, _text(v)) for k, v in params.items())), markup=False)
+    if answers := found.get("answers"):
+        rows = ((a["at"], a["name"] or a["subject"], "yes" if a["approve"] else "no", a["reason"]) for a in answers)
+        out.print(table("Answers", ("time", "who", "approves", "reason"), rows), markup=False)
+    if body := summary.get("body"):
+        click.echo(_visible(f"\n{summary.get('method')} {summary.get('host')}{summary.get('path')}\n\n{body}"))
+
+
+def _about(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Who asks for what, which rule holds it, what cannot be undone about it, and how it stands."""
+    who, summary, terms = found.get("principal") or {}, found.get("summary") or {}, found.get("terms") or {}
+    groups = ", ".join(who.get("groups", []))
+    covers = {"request": "this one request, once", "operation": "this operation on these resources, for a time"}
+    needs = f"{terms.get('count', 1)} of {', '.join(terms.get('approver_groups') or terms.get('approver_principals') or ['the approvers'])}"
+    size = f"{summary['body_bytes']} bytes, SHA-256 {summary['body_sha256']}" if "body_sha256" in summary else ""
+    return [
+        ("state", f"{found['state']}{': ' + found['reason'] if found.get('reason') else ''}"),
+        (
+            "who asks",
+            f"{who.get('name') or who.get('subject', '')} ({who.get('agent') or 'no agent'}; groups {groups})",
+        ),
+        ("acts for", who.get("owner", "")),
+        ("why", found.get("purpose") or ("not said yet: it cannot be approved" if found.get("wants_purpose") else "")),
+        ("operation", summary.get("operation", "")),
+        ("actions", _text(summary.get("actions") or [])),
+        ("resources", "\n".join(each or "(not known)" for each in summary.get("resources") or [])),
+        ("account", f"{summary.get('account', '')} {summary.get('region', '')}".strip()),
+        ("request", f"{summary.get('method', '')} {summary.get('host', '')}{summary.get('path', '')}"),
+        ("body", size),
+        ("irreversible", summary.get("irreversible", "")),
+        ("rule", ", ".join(summary.get("rules") or [])),
+        ("the rule says", summary.get("reason", "")),
+        ("covers", covers.get(terms.get("scope", ""), f"what the rule names, for {terms.get('lasts', 0):.0f} s")),
+        ("needs", needs + ("; with a reason" if terms.get("reason_required") else "")),
+        ("asked", found.get("asked", "")),
+        ("open until", found.get("expires", "")),
+        ("granted until", found.get("until") or ""),
+        ("session", found.get("session", "")),
+        ("digest", found.get("digest", "")),
+        ("you cannot answer", found.get("why_not", "")),
+    ]
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 @approvals.command()

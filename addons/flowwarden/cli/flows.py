@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ..errors import ConfigError, FlowwardenError, StoreError
+from ..recording.approvals import events
 from ..recording.index import FILE, Index, rebuild
 from ..recording.read import frame_state, full_bodies, record_at
 from ..yamlfile import seconds
@@ -53,8 +54,9 @@ def show_(flow: str, recordings: Path, as_json: bool) -> None:
     if row is None:
         raise FlowwardenError(f"there is no flow {flow}, or more than one", "`flowwarden flows` lists them")
     call, end, state = load(recordings, row)
+    asked = events(recordings, row["approval"]) if row.get("approval") else []
     if as_json:
-        print_json({"flow": row, "intent": call, "outcome": end, "frame": state})
+        print_json({"flow": row, "intent": call, "outcome": end, "frame": state, "approval": asked})
         return
     out = console()
     about = end.get("about") or call
@@ -71,8 +73,24 @@ def show_(flow: str, recordings: Path, as_json: bool) -> None:
         ("masks", ", ".join(f"{count} x {name}" for name, count in (row.get("masks") or {}).items())),
         ("AWS request id", end.get("aws_request_id")),
     )), markup=False)  # fmt: skip
+    if asked:
+        out.print(_approval(asked), markup=False)
     if state:
         _print_messages(state)
+
+
+def _approval(records: list[dict[str, Any]]) -> Any:
+    """Who asked, looked, answered, used and revoked, when, and for which request."""
+
+    def person(record: dict[str, Any]) -> str:
+        who = record.get("by") or record.get("principal") or record.get("viewer") or {}
+        return str(who.get("name") or who.get("subject") or "")
+
+    columns = ("time", "event", "who", "request", "reason")
+    return table(f"Approval {records[0]['approval']}", columns, (
+        (r["time"][:19].replace("T", " "), r["event"], person(r), (r.get("request") or r["digest"])[:16], r.get("reason"))
+        for r in records
+    ))  # fmt: skip
 
 
 def _print_messages(state: dict[str, Any]) -> None:

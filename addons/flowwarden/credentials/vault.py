@@ -110,8 +110,11 @@ class Vault:
             raise _again(failure)
         if failure is not None:
             raise refuse("the lease could not be obtained", "ServiceUnavailable", 503)
+        lease = task.result()
+        if lease.expires - self._clock() <= MARGIN:  # the machine slept, or its clock was set, while it was fetched
+            raise refuse("the lease ran out before it could be used: try again", "ServiceUnavailable", 503)
         entry.used = True
-        return task.result()
+        return lease
 
     def take_up(self, rules: CredentialRules) -> None:
         """Goes on under changed rules: a lease whose entry is no longer its session's is dropped at once."""

@@ -80,7 +80,7 @@ class Identify(Station):
     def request(self, flow: http.HTTPFlow) -> None:
         """The body is whole: its hash has to be the one that was signed."""
         owner = access.of(flow)
-        if owner.internal or owner.body == "stream":
+        if owner.internal or owner.body in ("stream", "spool"):
             return
         auth, phantom, content = owner.auth, owner.phantom, flow.request.data.content or b""
         if auth is not None and phantom is not None:

@@ -109,7 +109,13 @@ class ApprovalHandler(Handler):
     def told(self, approval: Approval) -> dict[str, Any]:
         why_not = self.why_not(approval)
         told = self.services.approvals.as_json(approval.id)  # a moment later: a grant may be used up by then
-        return {**told, "state": approval.state, "may_answer": not why_not, "why_not": why_not}
+        return {
+            **told,
+            "state": approval.state,
+            "may_answer": not why_not,
+            "why_not": why_not,
+            "wants_purpose": approval.wants_purpose,
+        }
 
     def brief(self, approval: Approval) -> dict[str, Any]:
         """Without what the request holds: who sees that has looked at the one question, and that is recorded."""

@@ -11,12 +11,13 @@ from urllib.parse import parse_qs, quote
 from ..errors import FlowwardenError, Refusal, TokenError
 from ..identity.tokens import VerifiedToken, looks_like_token, token_hash
 from ..sessions.ids import rfc3339
-from ..types import Session
+from ..types import Approval, Session
 from .services import Services, session_json
 
 Answer = tuple[int, dict[str, str], bytes]
 """Status, headers, body."""
 
+MAX_REASON = 2000  # characters of why a session makes a call
 PROXY_USER = "session"
 """The user name beside the handle in a proxy URL; the gateway reads the password only."""
 
@@ -62,7 +63,7 @@ async def answer(
     method: str,
     path: str,
     headers: Mapping[str, str],
-    body: bytes = b"",  # nothing here takes a body yet
+    body: bytes = b"",
     credential: str = "",
 ) -> Answer:
     """The answer of flowwarden.internal. `path` includes the query; `credential` is the proxy password, "" if none.
@@ -72,8 +73,8 @@ async def answer(
     question = Question(services, path, headers, credential)
     try:
         known = {name: handler for (verb, name), handler in _ROUTES.items() if verb == method}
-        if question.path.startswith("/approvals/") and method == "GET":
-            return await _approval(question)
+        if question.path.startswith("/approvals/") and method in ("GET", "POST"):
+            return await (_approval(question) if method == "GET" else _reason(question, body))
         if handler := known.get(question.path):
             return await handler(question)
         if any(name == question.path for _, name in _ROUTES):
@@ -134,19 +135,41 @@ async def _whoami(question: Question) -> Answer:
 
 
 async def _approval(question: Question) -> Answer:
+    return _status(await _own(question))
+
+
+async def _reason(question: Question, body: bytes) -> Answer:
+    """Why the session makes the call that waits: {"reason": text}, once."""
+    approval = await _own(question)
+    try:
+        said = json.loads(body)
+        reason = said["reason"] if isinstance(said, dict) and set(said) == {"reason"} else None
+    except (ValueError, RecursionError):
+        reason = None
+    if not isinstance(reason, str):
+        raise Refusal('the body has to be {"reason": "..."}', status=400, code="ValidationException")
+    services = question.services
+    told = services.mask(reason[:MAX_REASON])
+    return _status(await services.approvals.aside(services.approvals.give_reason, approval.id, approval.session, told))
+
+
+async def _own(question: Question) -> Approval:
     session = await question.session()
     approval = question.services.approvals.find(question.path.removeprefix("/approvals/"))
     if approval is None or approval.session != session.id:
         raise Refusal("this session has no such approval", status=404, code="NotFound")
-    return _json(
-        {
-            "id": approval.id,
-            "state": approval.state,
-            "expires": rfc3339(approval.expires),
-            "reason": approval.reason,
-            "scope": approval.terms.scope,
-        }
-    )
+    return approval
+
+
+def _status(approval: Approval) -> Answer:
+    told = {
+        "id": approval.id,
+        "state": approval.state,
+        "expires": rfc3339(approval.expires),
+        "reason": approval.reason,
+        "scope": approval.terms.scope,
+    }
+    return _json({**told, "wants": "reason"} if approval.wants_purpose else told)
 
 
 _ROUTES: Mapping[tuple[str, str], Callable[[Question], Awaitable[Answer]]] = {

@@ -45,6 +45,7 @@ class Services:
     proxy_url: str = "http://127.0.0.1:8080"
     public_url: str = ""  # where browsers reach the operators' listener; from the request where empty
     clock: Callable[[], float] = time.time
+    mask: Callable[[str], str] = str  # over what an agent says of itself, before anybody reads it
 
     def has_role(self, role: str, principal: Principal) -> bool:
         found = self.roles.get(role)
@@ -71,11 +72,14 @@ class Services:
 
     def _note_approval(self, event: str, approval: Approval, details: Mapping[str, Any]) -> None:
         """`by` is who answered or revoked; who asked stands in `principal`, who looked in `viewer`."""
-        role = {"asked": "principal", "joined": "principal", "viewed": "viewer"}.get(event, "by")
+        role = {**dict.fromkeys(("asked", "joined", "reopened", "stated"), "principal"), "viewed": "viewer"}.get(
+            event, "by"
+        )
         record = records.approval_event(
             event,
             approval.id,
             session=approval.session,
+            flow=str(details.get("flow") or ""),
             state=approval.state,
             digest=approval.digest,
             reason=str(details.get("reason") or ""),

@@ -8,7 +8,7 @@ from typing import Literal, cast
 from ..types import ApprovalTerms
 from ..yamlfile import Section
 
-KEYS = ("approvers", "scope", "for", "hold", "expires", "on_timeout")
+KEYS = ("approvers", "requester", "scope", "for", "hold", "expires", "on_timeout")
 _SCOPES: tuple[Literal["request", "operation", "session"], ...] = ("request", "operation", "session")
 
 
@@ -19,6 +19,9 @@ def read(rule: Section) -> ApprovalTerms:
     count = who.integer("count", 1)
     required = who.choice("reason", ("required", "optional"), "optional") == "required"
     who.finish()
+    requester = rule.section("requester", None)
+    purpose = requester.choice("reason", ("required", "optional"), "optional") == "required"
+    requester.finish()
     if "approvers" in rule and not groups and not principals:
         raise rule.error("'approvers' needs groups or principals", "approvers")
     if count < 1:
@@ -41,6 +44,7 @@ def read(rule: Section) -> ApprovalTerms:
         expires=expires,
         on_timeout=cast(Literal["deny", "allow"], rule.choice("on_timeout", ("deny", "allow"), "deny")),
         reason_required=required,
+        purpose_required=purpose,
     )
 
 
@@ -64,4 +68,5 @@ def together(terms: Sequence[ApprovalTerms]) -> ApprovalTerms | None:
         expires=min(each.expires for each in terms),
         on_timeout="deny" if any(each.on_timeout == "deny" for each in terms) else "allow",
         reason_required=any(each.reason_required for each in terms),
+        purpose_required=any(each.purpose_required for each in terms),
     )

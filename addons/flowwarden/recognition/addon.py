@@ -52,7 +52,7 @@ class Recognise(Station):
 
     def request(self, flow: http.HTTPFlow) -> None:
         owner = access.of(flow)
-        if owner.body != "stream" and not owner.internal:
+        if owner.body not in ("stream", "spool") and not owner.internal:
             self._recognise(flow, owner)
 
     def _recognise(self, flow: http.HTTPFlow, owner: Access) -> None:

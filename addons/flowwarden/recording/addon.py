@@ -47,15 +47,16 @@ class Intend(Judge):
 
     async def judge(self, flow: http.HTTPFlow, owner: Access) -> None:
         record = about(owner, self.services)
-        if owner.body == "stream":
+        if owner.body in ("stream", "spool"):
             full = owner.decision is None or owner.decision.record == "full"
             # An upload that streams is kept as it was sent where the rules say `record: full`, else by hash and size.
             passed = owner.bodies["request"] = Passed(self.services.recorder.body_sink() if full else None)
             owner.upload = Upload(passed.write)
-            stream_request(flow, self.name, owner.upload)
         owner.intent = await self.services.recorder.append("intent", dict(record))
         if owner.decision is not None and owner.decision.anchor:
             await self._anchored(owner.intent)
+        if owner.upload is not None:
+            stream_request(flow, self.name, owner.upload)
 
     async def _anchored(self, seq: int) -> None:
         """A rule wants somebody else to vouch for the log before this call leaves."""
@@ -138,7 +139,7 @@ class Record(Station):
 
     def _request(self, flow: http.HTTPFlow, owner: Access) -> tuple[Headers, bytes | None, bytes]:
         fields = tuple(field for field in flow.request.headers.fields if field[0].lower() not in _SECRET_HEADERS)
-        body = None if owner.body == "stream" else flow.request.data.content
+        body = None if owner.body in ("stream", "spool") else flow.request.data.content
         masker = _masker(owner, self.services)
         masked = masker.mask_request_for_recording(owner.call or _NOTHING, fields, body or b"")
         path = told(masker.mask_text(flow.request.path)).encode("latin-1", "replace")
@@ -149,8 +150,9 @@ def about(owner: Access, services: Services) -> records.About:
     """What a call is, in a record's words; the path is masked like everything that is kept."""
     request = owner.request or Request("", "", "", 0, "")
     body = request.body
+    body_sha256: str | None
     if body is None:
-        body_sha256: str | None = None
+        body_sha256 = owner.body_sha256 or None  # known where it was read to disk first
     else:
         body_sha256 = owner.body_sha256 or (hashlib.sha256(body).hexdigest() if body else _EMPTY)
     lease = owner.lease
@@ -169,6 +171,8 @@ def about(owner: Access, services: Services) -> records.About:
         if lease is not None and owner.principal is not None
         else "",
     )
+    if owner.spool is not None and owner.spool.sha256:
+        found["request_bytes"] = owner.spool.size
     if lease is not None and lease.role_arn:
         found["role"] = lease.role_arn
     return found

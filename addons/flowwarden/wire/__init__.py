@@ -12,7 +12,7 @@ from mitmproxy.proxy import layer
 from mitmproxy.proxy.layers import ClientTLSLayer, HttpLayer, ServerTLSLayer
 
 from .connections import unsent
-from .gate import Gate, misframed
+from .gate import Gate, Spool, misframed
 from .layers import ClosedLayer, WireLayer
 from .stream import WireStream
 
@@ -39,4 +39,4 @@ def _stack(top: layer.Layer) -> Iterator[layer.Layer]:
         part = getattr(part, "child_layer", None)
 
 
-__all__ = ["ClosedLayer", "Gate", "WireLayer", "WireStream", "install", "misframed", "unsent"]
+__all__ = ["ClosedLayer", "Gate", "Spool", "WireLayer", "WireStream", "install", "misframed", "unsent"]

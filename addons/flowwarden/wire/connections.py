@@ -18,6 +18,7 @@ from mitmproxy.utils import asyncio_utils
 
 from . import headers, tls, tunnel
 from .gate import Commands
+from .spooled import NextBlock
 
 BLOCK = 256 * 1024  # bytes that asyncio takes from a socket at once
 BACKLOG = 1 << 20  # bytes of one upstream connection's answer that wait for an HTTP/2 client's window
@@ -136,6 +137,18 @@ class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
         while connection is not None and connection is not self.client and self.waiting(connection) > BACKLOG:
             self.moved.clear()
             await self.moved.wait()
+
+    async def wakeup(self, request: commands.RequestWakeup) -> None:
+        """A block of a spooled body is read when upstream has taken the ones before it."""
+        if not isinstance(request, NextBlock):
+            await super().wakeup(request)
+            return
+        await self.drain_writers()
+        await request.read()
+        task = asyncio.current_task()
+        assert task is not None
+        self.wakeup_timer.discard(task)
+        await self.server_event(events.Wakeup(request))
 
     async def handle_connection(self, connection: Connection) -> None:
         transport = self.transports[connection]

@@ -17,6 +17,16 @@ Commands = layer.CommandGenerator[Any]
 _PEER_BYTES = re.compile(r"""(?<![a-z])b?['"].*""", re.DOTALL)
 
 
+class Spool(Protocol):
+    """A body on disk. `write` and `read` raise `Refusal`."""
+
+    def write(self, data: bytes) -> None:
+        """Takes the next bytes on their way in."""
+
+    async def read(self) -> bytes:
+        """The next block on its way out; b"" when all of it was what was judged."""
+
+
 class Gate(Protocol):
     """What the wire asks of the gateway. Every method that may refuse raises `Refusal`."""
 
@@ -42,6 +52,9 @@ class Gate(Protocol):
 
     def answer(self, flow: http.HTTPFlow, refusal: Refusal) -> http.Response:
         """The refusal in the protocol's own form; it becomes the flow's answer."""
+
+    def spool(self, flow: http.HTTPFlow) -> Spool | None:
+        """Where the body of this request is to be read to before it is judged; None: it streams, or is held in memory."""
 
     def may_release(self, flow: http.HTTPFlow) -> bool:
         """Whether swap, mask and record let this answer go to the agent."""

@@ -31,9 +31,10 @@ from mitmproxy.proxy.layers.http import (
 )
 
 from ..errors import Refusal
-from .answer import AnswerStream, announced, chunks
+from .answer import announced, chunks
 from .gate import Commands, copied, without_bytes
 from .memory import HELD, SMALL, grown
+from .spooled import NextBlock, SpooledStream
 
 log = logging.getLogger("flowwarden")
 
@@ -42,7 +43,7 @@ _FROM_UPSTREAM = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOf
 _HEADS: dict[type, str] = {HttpRequestHeadersHook: "requestheaders", HttpResponseHeadersHook: "responseheaders"}
 
 
-class WireStream(AnswerStream):
+class WireStream(SpooledStream):
     """One request and its answer."""
 
     outbound: http.Request | None = None  # the signed copy, set for the moment in which the head leaves
@@ -78,6 +79,10 @@ class WireStream(AnswerStream):
         if self._refused and isinstance(event, _FROM_UPSTREAM):
             return  # the agent has its refusal; what upstream still says is nobody's
         try:
+            if isinstance(event, events.Wakeup):
+                if isinstance(event.command, NextBlock):
+                    yield from self.block_came(event.command)
+                return
             yield from self.inline(super()._handle_event(event))
         except Refusal as refusal:
             yield from self.refuse(refusal)
@@ -107,6 +112,8 @@ class WireStream(AnswerStream):
             yield from self.cut(refusal.message)
             return
         self._refused = True
+        if self.client_state == self.state_forward_spool:
+            self.client_state = self.state_done  # all of it has come from the client, if not all of it has left
         if self.sent_upstream and not (self.client_state == self.state_done and self.server_state == self.state_done):
             yield SendHttp(RequestProtocolError(self.stream_id, refusal.message, ErrorCode.CANCEL), self.context.server)
         head_is_out = self.server_state in (self.state_stream_response_body, self.state_done)
@@ -131,6 +138,8 @@ class WireStream(AnswerStream):
         mitmproxy quotes the peer's bytes in the message; they were never masked, so neither agent nor log gets them.
         """
         event.message = without_bytes(event.message)
+        if self.client_state == self.state_forward_spool:
+            self.client_state = self.state_done
         if isinstance(event, ResponseProtocolError) and self.server_state == self.state_done:
             return  # the answer is out and whole; that upstream then went away is nobody's loss
         waiting = (self.state_wait_for_response_headers, self.state_consume_response_body)
@@ -173,6 +182,8 @@ class WireStream(AnswerStream):
             self.server_state = self.state_done  # mitmproxy would wait for an answer that has been given
         elif self.client_state == self.state_errored:
             self.server_state = self.state_errored
+        elif self.client_state == self.state_consume_request_body and self.gate.spool(self.flow) is not None:
+            yield from self.start_spool()
         elif self.client_state == self.state_consume_request_body and not event.end_stream and not self.flow.response:
             if announced(self.flow.request) > self.gate.body_limit:
                 raise self.too_large()

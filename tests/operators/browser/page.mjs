@@ -6,7 +6,7 @@ import { chromium } from "playwright-core";
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const plan = JSON.parse((await lines.next()).value);
 const say = (what) => console.log(JSON.stringify(what));
-const ask = async (what) => { say({ need: what }); return JSON.parse((await lines.next()).value); };
+const ask = async (what, id) => { say({ need: what, id }); return JSON.parse((await lines.next()).value); };
 const phone = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
 const browser = await chromium.launch({ executablePath: plan.chromium, args: ["--no-sandbox"] });
 const complaints = [];
@@ -77,6 +77,20 @@ try {
   await alice.waitForSelector("article .why");
   await shot(alice, "desk-requester");
   say({ saw: "requester", buttons: await alice.locator("article .choices button").count(), why: await alice.textContent("article .why:last-child") });
+
+  // a question that waits for the agent's reason: shown as such, and ready as soon as it has been given
+  const unsaid = await ask("question without its reason");
+  await bob.waitForSelector(`a[href="/approvals/${unsaid.id}"]`, { timeout: 5000 });
+  const listed = await bob.textContent(`a[href="/approvals/${unsaid.id}"]`);
+  await bob.tap(`a[href="/approvals/${unsaid.id}"]`);
+  await bob.waitForSelector("button.go");
+  const closed = await bob.locator("button.go").isDisabled(), denies = await bob.locator("button.stop").isDisabled();
+  await shot(bob, "phone-unsaid");
+  await ask("reason");
+  await bob.waitForSelector("button.go:enabled", { timeout: 5000 });
+  await shot(bob, "phone-said");
+  say({ saw: "unsaid", listed, closed, denies, text: await bob.textContent("article") });
+  await bob.tap("#back");
 
   // forged from another origin, with the person's cookies; and from the page's own origin without its token
   const stranger = await phoneContext.newPage();

@@ -33,6 +33,7 @@ async function call(method, path, body) {
 function left(question) {
   const seconds = Math.round((Date.parse(question.expires) - Date.now()) / 1000);
   if (question.state !== "open") return question.state;
+  if (question.wants_purpose) return "waiting for its reason";
   if (seconds <= 0) return "expired";
   return seconds < 90 ? seconds + " s left" : Math.round(seconds / 60) + " min left";
 }
@@ -126,10 +127,11 @@ function drawDetail() {
   const parts = [back, make("h2", title(question)), make("p", stateLine(question), "state")];
   if (summary.irreversible) parts.push(make("p", summary.irreversible, "wrong"));
   if (summary.reason) parts.push(make("p", summary.reason, "why"));
-  parts.push(make("h3", "Who asks"), table([["Principal", person(question.principal)], ["Agent", question.principal.agent], ["Acts for", question.principal.owner], ["Groups", (question.principal.groups || []).join(", ")], ["Issuer", question.principal.issuer], ["Session", question.session], ["Reason given", summary.purpose]]));
+  parts.push(make("h3", "Who asks"), table([["Principal", person(question.principal)], ["Agent", question.principal.agent], ["Acts for", question.principal.owner], ["Groups", (question.principal.groups || []).join(", ")], ["Issuer", question.principal.issuer], ["Session", question.session], ["Reason given", question.purpose]]));
   parts.push(make("h3", "For what"), table([["Actions", summary.actions], ["Resources", summary.resources], ["Account", summary.account], ["Region", summary.region], ["Rule", summary.rules], ["Request", (summary.method || "") + " " + (summary.host || "") + (summary.path || "")]]));
   const params = parameters(summary);
   if (params.length) parts.push(make("h3", "Parameters"), table(params));
+  if (summary.body_sha256) parts.push(make("h3", "Body"), table([["Bytes", summary.body_bytes], ["SHA-256", summary.body_sha256]]));
   if (summary.body) parts.push(make("h3", "Body"), make("pre", pretty(summary.body)));
   const covers = { request: "this one request, once", operation: "this operation on these resources, until its time is over", session: "everything this rule names, in this session, for " + Math.round((terms.lasts || 0) / 60) + " min" };
   parts.push(make("h3", "An approval covers"), table([["Scope", covers[terms.scope]], ["Needs", terms.count > 1 ? terms.count + " different people" : "one person"], ["Open until", new Date(question.expires).toLocaleString()], ["Granted until", question.until ? new Date(question.until).toLocaleString() : ""], ["Digest", question.digest]]));
@@ -143,6 +145,7 @@ function drawDetail() {
 function answerForm(question) {
   if (!question.may_answer) return make("p", question.why_not || "You cannot answer this.", "why");
   const form = make("form");
+  if (question.wants_purpose) form.append(make("p", "Waiting for its reason: the agent has not said yet why it makes this call.", "why"));
   const label = make("label", question.terms.reason_required ? "Reason (needed)" : "Reason");
   label.htmlFor = "reason";
   const reason = make("textarea");
@@ -157,7 +160,7 @@ function answerForm(question) {
   for (const [text, className, approve] of [["Approve", "go", true], ["Deny", "stop", false]]) {
     const button = make("button", text, className);
     button.type = "button";
-    button.disabled = page.busy;
+    button.disabled = page.busy || (approve && question.wants_purpose);
     button.addEventListener("click", () => send(question, { approve, reason: reason.value }, "answer"));
     choices.append(button);
   }
