@@ -110,7 +110,7 @@ def session_row(record: Record) -> Row:
         "agent": principal.get("agent", ""),
         "owner": principal.get("owner", ""),
         "groups": " ".join(principal.get("groups") or ()),
-        "name": principal.get("name", ""),
+        "display_name": principal.get("name", ""),
         "started": moment(record.get("started")),
         "expires": moment(record.get("expires")),
         "phantom": record.get("phantom", ""),
@@ -139,6 +139,7 @@ def approval_row(record: Record) -> Row:
         "flow": record.get("flow"),
         "digest": record.get("digest"),
         "reason": record.get("reason"),
+        "operation": (record.get("summary") or {}).get("operation"),
         "answered_by": by.get("subject") if record.get("event") != "viewed" else None,
         "asked": record["time"] if record.get("event") == "asked" else None,
     }.items():
