@@ -238,6 +238,7 @@ async def _serve(
         for timer in (*timers, ready, warming):
             timer.cancel()
         listener.stop()
+        made.repeats.flush(all=True)
         await made.anchors.stop()
         if made.notifier is not None:
             await asyncio.to_thread(made.notifier.close)
@@ -298,6 +299,7 @@ async def _expire(made: Services) -> None:
         try:
             await asyncio.to_thread(made.approvals.expire)
             made.sessions.expire()
+            made.repeats.flush()
         except FlowwardenError as error:
             log.error("%s", error)
 

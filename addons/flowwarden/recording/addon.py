@@ -11,7 +11,7 @@ from mitmproxy import http
 from .. import access, proof
 from ..access import Access
 from ..credentials import names
-from ..errors import StoreError
+from ..errors import Refusal, StoreError
 from ..failing import stream_request
 from ..judge import Judge
 from ..signing.upload import Upload
@@ -96,6 +96,8 @@ class Record(Station):
             ending = "unknown"  # it was sent, and what came of it the agent does not learn from us
         label(flow, owner)
         self.services.counts[_verb(owner), ending] += 1
+        if owner.session is None and owner.intent is None and not self._alone(flow, refusal):
+            return
         session = owner.session.id if owner.session is not None else ""
         bodies = [await passed.end(which) for which, passed in owner.bodies.items()]
         record = records.outcome(
@@ -116,6 +118,12 @@ class Record(Station):
             record["notes"] = list(owner.notes)
         frame = None if owner.internal else self._frame(flow, owner)
         await self.services.recorder.outcome(record, frame, session=session or "unidentified")
+
+    def _alone(self, flow: http.HTTPFlow, refusal: Refusal | None) -> bool:
+        """Whether what a stranger asked for has a record of its own, or is counted with more of the same."""
+        client = flow.client_conn.peername
+        what = f"{flow.request.method} {flow.request.host}: {refusal.message if refusal is not None else ''}"
+        return self.services.repeats.alone(str(client[0]) if client else "", what)
 
     def _frame(self, flow: http.HTTPFlow, owner: Access) -> bytes:
         """What the agent saw; the request with the same masks applied, and no credential in either."""

@@ -69,9 +69,16 @@ def refused_row(record: Record) -> Row:
         "outcome": "refused",
         "ended": record["time"],
         "code": str(record.get("code") or ""),
-        "reason": str(record.get("reason") or record.get("refused") or ""),
+        "reason": _refused(record),
         "outcome_seq": record["seq"],
     }
+
+
+def _refused(record: Record) -> str:
+    why = str(record.get("reason") or record.get("refused") or "")
+    if "count" in record:  # see repeats.py
+        return f"{record['count']} times {why}, from {record.get('client', '')}; the last: {record.get('last', '')}"
+    return why
 
 
 REFUSED = frozenset({"tunnel", "decision"})  # record types that `refused_row` is for
