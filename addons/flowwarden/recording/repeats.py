@@ -27,9 +27,7 @@ class _Count:
 class Repeats:
     """Counts refusals by address. `write` takes the records of type `tunnel` that say how many were not recorded alone."""
 
-    def __init__(
-        self, write: Callable[[dict[str, Any]], None], *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, write: Callable[[dict[str, Any]], None], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._write = write
         self._clock = clock
         self._counts: dict[str, _Count] = {}
