@@ -367,6 +367,7 @@ class Script(Guard):
         whole = chain.guard(made)
         self.__dict__.update(whole.__dict__)
         self._built = made
+        self.sockets.inject = ctx.master.addons.get("proxyserver").inject_event
 
     def next_layer(self, data: layer.NextLayer) -> None:
         """Scripts come before mitmproxy's own choice of layers, and the wire has to come after it."""

@@ -17,7 +17,7 @@ from ..judge import Judge
 from ..signing.upload import Upload
 from ..station import Station
 from ..types import Call, Headers, Request
-from . import records
+from . import messages, records
 from .frames import FrameEncoder
 from .passed import Passed
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..services import Services
 
 MARKS = {"denied": ":no_entry:", "held": ":hourglass:", "masked": ":lock:"}
+_BROKEN = 1006  # a WebSocket whose connection broke (RFC 6455 section 7.4.1)
 _EMPTY = hashlib.sha256(b"").hexdigest()
 _NOTHING = Call(aws=False)
 _PRESIGNED = re.compile(r"([?&]X-Amz-(?:Signature|Security-Token)=)[^&]*", re.IGNORECASE)
@@ -75,6 +76,9 @@ class Record(Station):
 
     async def response(self, flow: http.HTTPFlow) -> None:
         owner = access.of(flow)
+        if flow.websocket is not None and owner.refusal is None:
+            proof.let_out(flow, self.name)  # the call is over when the WebSocket is
+            return
         if not owner.recorded:
             await self._record(flow, owner, "refused" if owner.refusal is not None and owner.intent is None else "ok")
             owner.recorded = owner.refusal is None or flow.response is proof.of(flow).own_answer
@@ -86,9 +90,37 @@ class Record(Station):
             owner.recorded = True
             await self._record(flow, owner, "cut")
 
-    async def websocket_end(self, flow: http.HTTPFlow) -> None:
+    def websocket_message(self, flow: http.HTTPFlow) -> None:
+        """Messages stay on the flow up to a size; then they go to bodies/. StoreError if they cannot be written."""
+        assert flow.websocket is not None
         owner = access.of(flow)
-        await self._record(flow, owner, "ok")
+        owner.socket_size += len(flow.websocket.messages[-1].content)
+        if owner.socket_size >= messages.MOST:
+            self._spill(flow, owner)
+
+    def _spill(self, flow: http.HTTPFlow, owner: Access) -> None:
+        assert flow.websocket is not None
+        full = owner.decision is None or owner.decision.record == "full"
+        passed = owner.bodies.get("websocket")
+        if passed is None:
+            passed = owner.bodies["websocket"] = Passed(self.services.recorder.body_sink() if full else None)
+        told = list(flow.websocket.messages)
+        owner.answer_size += owner.socket_size
+        owner.socket_size = 0
+        passed.write(messages.encode(message.get_state() for message in told))
+        flow.websocket.messages.clear()
+
+    async def websocket_end(self, flow: http.HTTPFlow) -> None:
+        """One outcome for the whole of it; a rule's `record: metadata` leaves hash and length of the messages."""
+        assert flow.websocket is not None
+        owner, socket = access.of(flow), flow.websocket
+        owner.recorded = True
+        if owner.decision is not None and owner.decision.record != "full" and socket.messages:
+            self._spill(flow, owner)
+        owner.answer_size += owner.socket_size
+        owner.notes.append(f"WebSocket closed with {socket.close_code} {socket.close_reason or ''}".rstrip())
+        broken = owner.refusal is not None or socket.close_code == _BROKEN
+        await self._record(flow, owner, "cut" if broken else "ok")
 
     async def _record(self, flow: http.HTTPFlow, owner: Access, ending: records.Ending) -> None:
         refusal, response = owner.refusal, flow.response

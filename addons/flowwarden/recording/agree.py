@@ -72,7 +72,7 @@ class Agreement:
             self._compare(min(self._flows, default=record["seq"]))
 
     def _again(self, seq: int, end: rows.Row) -> None:
-        """A second outcome (a WebSocket has two): the index has to hold this one, not the one compared before."""
+        """A second outcome (the answer was recorded, and could then not be given): the index has to hold this one, not the one compared before."""
         suspect = self._suspects.pop(seq, None)
         if suspect is None:
             self._problem("the flow's row differs from the log: it does not know of a later outcome", seq)

@@ -61,7 +61,7 @@ class FrameAt(TypedDict):
 class BodyAt(TypedDict):
     """A body outside its frame: what its hash and size are, and whether it was kept in bodies/."""
 
-    of: Literal["request", "response"]
+    of: Literal["request", "response", "websocket"]
     sha256: str
     size: int
     kept: bool

@@ -14,6 +14,7 @@ from mitmproxy.proxy.layers import ClientTLSLayer, HttpLayer, ServerTLSLayer
 from .gate import Gate, misframed
 from .layers import ClosedLayer, WireLayer
 from .stream import WireStream
+from .websocket import EndWebsocket
 
 
 def install(next_layer: layer.NextLayer, gate: Gate) -> bool:
@@ -38,4 +39,4 @@ def _stack(top: layer.Layer) -> Iterator[layer.Layer]:
         part = getattr(part, "child_layer", None)
 
 
-__all__ = ["ClosedLayer", "Gate", "WireLayer", "WireStream", "install", "misframed"]
+__all__ = ["ClosedLayer", "EndWebsocket", "Gate", "WireLayer", "WireStream", "install", "misframed"]
