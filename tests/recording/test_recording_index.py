@@ -84,6 +84,8 @@ def test_searches(index):
     assert [row["action"] for row in index.flows(search="orders csv")] == ["s3:GetObject"]
     assert [row["action"] for row in index.flows(search="passr")] == ["iam:DeleteUser"]
     assert len(index.flows(action="ec2:Describe*")) == 4
+    assert [row["action"] for row in index.flows(action="s3:*")] == ["s3:GetObject"]
+    assert [row["action"] for row in index.flows(action="iam:*")] == ["iam:DeleteUser"]
     assert len(index.flows(action="ec2:DescribeInstances", session=SESSION, limit=2)) == 2
     assert index.flows(session="nobody") == []
     assert index.flows(since="2999") == [] and len(index.flows(since="2020")) == 6

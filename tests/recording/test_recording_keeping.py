@@ -59,6 +59,7 @@ def test_rotated_key_is_valid_for_either_key(tmp_path):
     assert verify(folder).key == new
     assert [verify(folder, public_key=key).verdict for key in keys] == ["valid", "valid"]
     assert {path.name for path in (tmp_path / "state").iterdir()} == {
+        ".lock",
         "evidence.key",
         f"evidence.key.{old.split('+')[1]}",
     }

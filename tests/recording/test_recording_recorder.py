@@ -295,7 +295,8 @@ async def test_crash_between_intent_and_outcome(tmp_path):
     await recorder.append("intent", intent("left"))
     await asyncio.to_thread(recorder._writer.queue.put, None)
     recorder._writer._thread.join()
-    os.close(recorder._lock)
+    for lock in recorder._locks:
+        os.close(lock)
     folder = tmp_path / "recordings"
     log = folder / "evidence.ndjson"
     lines = log.read_bytes().splitlines(keepends=True)

@@ -13,7 +13,9 @@ from . import note
 from .ledger import CHECKPOINTS, LOG
 from .note import Checkpoint, VerifierKey
 from .walk import Walk, walk
+from .writer import CHECKPOINT_RECORDS, LARGEST_BATCH
 
+MOST_UNSIGNED = 2 * (CHECKPOINT_RECORDS + LARGEST_BATCH)  # records that can await their checkpoint, and twice that
 Severity = Literal["invalid", "unproven", "note"]
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -212,6 +214,10 @@ def _tail(
     signed = max((found.size for found, _ in notes), default=0)
     if seen.size > signed and seen.size:
         report.add("note", f"the last {seen.size - signed} records are not signed yet", seq=signed)
+        if seen.size - signed > MOST_UNSIGNED or signed <= seen.start < seen.after_start:
+            report.add(
+                "invalid", "checkpoints are missing: a gateway would have signed this long ago", CHECKPOINTS, signed
+            )
     report.proven = bool(kept)
     anchored = max([found.size for found in kept] + [anchor["size"] for anchor in report.anchors], default=0)
     report.tail_records = max(0, seen.size - anchored)
