@@ -9,16 +9,18 @@ import json
 import os
 import shutil
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
 from recording_helpers import SESSION, intent, one_flow, recorded
 
 from flowwarden.errors import ConfigError, StoreError
 from flowwarden.recording import records
-from flowwarden.recording.anchor import Anchors, CommandAnchor, S3Anchor, fetcher, from_option
+from flowwarden.recording.anchor import Anchors, CommandAnchor, Outside, S3Anchor, from_option
 from flowwarden.recording.disk import Disk
 from flowwarden.recording.ledger import DiskError
 from flowwarden.recording.read import records as read_records
@@ -177,12 +179,63 @@ def test_s3_anchor_vouches_from_outside(tmp_path, monkeypatch):
         folder = recorded(tmp_path, 2, work)
         (record,) = [record for _, record in read_records(folder) if record["type"] == "anchor"]
         assert record["receipt"]["bucket"] == "anchors" and record["size"] == 6
-        report = verify(folder, require_anchor=True, fetch=fetcher([anchor]))
+        report = verify(folder, require_anchor=True, outside=Outside([anchor]))
         assert (report.verdict, report.tail_records) == ("valid", report.records - 6)
         assert verify(folder, require_anchor=True).verdict == "unproven"
         old = recorded(tmp_path / "other", 6)
         shutil.copy(old / "checkpoints", folder / "checkpoints")
-        assert verify(folder, fetch=fetcher([anchor])).verdict == "invalid"
+        assert verify(folder, outside=Outside([anchor])).verdict == "invalid"
+
+
+def test_s3_anchor_shows_what_was_cut_off(tmp_path, monkeypatch):
+    """Rolled back to before an anchor that it no longer speaks of, with all signatures right: the bucket knows of more.
+
+    Neither a delete marker on the newest checkpoint nor a later version of it hides that.
+    """
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    with mock_aws():
+        client = s3_bucket()
+        anchor = S3Anchor("anchors", "gw/", days=1, client=client)
+
+        async def work(recorder: Recorder) -> None:
+            await recorder.append("intent", intent("f"))
+            anchors = Anchors(recorder, [anchor])
+            await anchors.cover(recorder._writer.ledger.head.seq - 1)
+
+        folder = recorded(tmp_path, 2, work)
+        old = tmp_path / "old"
+        shutil.copytree(folder, old)
+        assert verify(folder, outside=Outside([anchor]), require_anchor=True).verdict == "valid"
+        for _ in range(2):  # moto skips the first key behind a marker that is none itself
+            recorded(tmp_path, 2, work)
+        assert verify(folder, outside=Outside([anchor]), require_anchor=True).verdict == "valid"
+        for attempt in ("plain", "deleted", "overwritten"):
+            newest = client.list_objects_v2(Bucket="anchors").get("Contents", [{}])[-1].get("Key")
+            if attempt == "deleted":
+                client.delete_object(Bucket="anchors", Key=newest)
+            elif attempt == "overwritten":
+                client.put_object(Bucket="anchors", Key=newest, Body=b"nothing")
+            assert verify(old).verdict == "valid"
+            report = verify(old, outside=Outside([anchor]))
+            assert any("its end was cut off" in f.what for f in report.findings if f.severity == "invalid"), attempt
+
+
+def test_a_locked_checkpoint_cannot_be_deleted(monkeypatch):
+    """Object Lock in compliance mode, as the bucket enforces it."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    with mock_aws():
+        client = s3_bucket()
+        anchor = S3Anchor("anchors", days=3, client=client)
+        text = "flowwarden.internal/x\n1\n" + "A" * 43 + "=\n\n"
+        receipt = anchor.put(text)
+        lock = client.head_object(Bucket="anchors", Key=receipt["key"], VersionId=receipt["version"])
+        assert lock["ObjectLockMode"] == "COMPLIANCE"
+        assert lock["ObjectLockRetainUntilDate"] > datetime.now(UTC) + timedelta(days=2.9)
+        with pytest.raises(ClientError, match="AccessDenied"):
+            client.delete_object(Bucket="anchors", Key=receipt["key"], VersionId=receipt["version"])
+        assert anchor.fetch(receipt) == text
 
 
 def test_unlocked_bucket_is_no_anchor(monkeypatch):

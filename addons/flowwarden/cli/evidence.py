@@ -11,7 +11,7 @@ import click
 from rich.progress import Progress
 
 from ..errors import StoreError
-from ..recording.anchor import fetcher, from_option
+from ..recording.anchor import Outside, from_option
 from ..recording.index import rebuild as rebuild_index
 from ..recording.verify import verify as check
 from .common import console, fail, json_option, print_json, recordings_option, table
@@ -37,7 +37,7 @@ def verify(
     """Checks log, frames, bodies and index. Exit 0 valid, 1 invalid (says where), 3 unproven."""
     if not recordings.is_dir():
         raise StoreError(f"there is no folder {recordings}", "Give --recordings")
-    outside = from_option(anchor or "")
+    asked = from_option(anchor or "")
     with Progress(
         console=console(stderr=True), transient=True, disable=as_json or not console(stderr=True).is_terminal
     ) as bar:
@@ -47,7 +47,7 @@ def verify(
             checkpoint=checkpoint,
             public_key=public_key,
             require_anchor=require_anchor,
-            fetch=fetcher([outside]) if outside else None,
+            outside=Outside([asked]) if asked else None,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if as_json:

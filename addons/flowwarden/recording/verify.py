@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import StoreError
 from . import note
@@ -14,6 +14,9 @@ from .ledger import CHECKPOINTS, LOG
 from .note import Checkpoint, VerifierKey
 from .walk import Walk, walk
 from .writer import CHECKPOINT_RECORDS, LARGEST_BATCH
+
+if TYPE_CHECKING:
+    from .anchor import Outside
 
 MOST_UNSIGNED = 2 * (CHECKPOINT_RECORDS + LARGEST_BATCH)  # records that can await their checkpoint, and twice that
 Severity = Literal["invalid", "unproven", "note"]
@@ -77,15 +80,15 @@ def verify(
     checkpoint: Path | None = None,
     public_key: VerifierKey | str | None = None,
     require_anchor: bool = False,
-    fetch: Callable[[Mapping[str, Any]], str] | None = None,
+    outside: Outside | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Checks a whole recording.
 
     `checkpoint` is a copy that somebody kept elsewhere, `public_key` the key that the recording has to be signed with
-    (without it the log's own first key is taken at its word). `require_anchor` asks for proof from outside. `fetch` gets
-    the checkpoint behind an `anchor` record from where it was anchored (`anchor.fetcher`); without it the recording's own
-    word for its anchors proves nothing. StoreError only if there is no recording or the given checkpoint or key cannot be read; all else is a finding.
+    (without it the log's own first key is taken at its word). `require_anchor` asks for proof from outside. `outside` are
+    the anchors to ask: for the checkpoints behind `anchor` records, and for any over more than the log has. Without it the
+    recording's own word for its anchors proves nothing. StoreError only if there is no recording or the given checkpoint or key cannot be read; all else is a finding.
     """
     report = Report()
     key = VerifierKey.parse(public_key) if isinstance(public_key, str) else public_key
@@ -93,13 +96,13 @@ def verify(
     notes = _checkpoints(folder, report)
     sizes = {found.size for found, _ in notes} | {found.size for found in kept}
     seen = walk(folder, sizes, report, progress)
-    kept += _fetched(seen, report, fetch)
+    kept += _fetched(seen, report, outside)
     _check_keys(seen, key, report)
     for found, offset in notes:
         _check(found, seen, report, CHECKPOINTS, offset)
     _check_order([found for found, _ in notes], report)
     for found in kept:
-        _check(found, seen, report, str(checkpoint), -1)
+        _check(found, seen, report, str(checkpoint or "anchor"), -1)
     _tail(seen, notes, kept, report, require_anchor)
     return report
 
@@ -116,13 +119,19 @@ def _kept(path: Path | None) -> list[Checkpoint]:
     return found
 
 
-def _fetched(seen: Walk, report: Report, fetch: Callable[[Mapping[str, Any]], str] | None) -> list[Checkpoint]:
+def _fetched(seen: Walk, report: Report, outside: Outside | None) -> list[Checkpoint]:
     """The newest anchored checkpoint that can be had from outside; each that is not there is a finding."""
-    if fetch is None:
+    if outside is None:
         return []
+    try:
+        beyond = outside.beyond(seen.origin, seen.size)
+        if beyond is not None:
+            return [note.parse(beyond)]
+    except StoreError as error:
+        report.add("unproven", f"whether more was anchored than the recording has cannot be asked: {error}")
     for record in reversed(report.anchors):
         try:
-            found = note.parse(fetch(record))
+            found = note.parse(outside.fetch(record))
         except StoreError as error:
             report.add("unproven", f"an anchor cannot be had: {error}", LOG, record["seq"])
             continue

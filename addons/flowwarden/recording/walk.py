@@ -153,7 +153,7 @@ class _Walker:
                 self.open[seq] = True
                 return
             if kind == "outcome":
-                self.open.pop(record.get("intent"), None)
+                self.open.pop(record.get("intent", -1), None)
                 self._outcome(record, seq)
             elif kind in ("start", "stop"):
                 self._run(record, seq)
