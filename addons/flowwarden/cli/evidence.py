@@ -63,6 +63,7 @@ def verify(
                 "tail_records",
                 "tail_seconds",
                 "key",
+                "proven",
                 "removed",
             )
         }
@@ -74,9 +75,11 @@ def verify(
     else:
         for finding in report.findings:
             click.echo(f"{finding.severity}: {finding}")
+        word = " (by the recording's own word: give --anchor)" if report.anchors and not report.proven else ""
         click.echo(
             f"{report.verdict}: {report.records} records, {report.frames} frames, {report.bodies} bodies, "
-            f"{report.checkpoints} checkpoints; unanchored tail: {report.tail_records} records, {report.tail_seconds:.0f} s"
+            f"{report.checkpoints} checkpoints; unanchored tail{word}: {report.tail_records} records, "
+            f"{report.tail_seconds:.0f} s"
         )
     raise SystemExit(report.exit_code)
 
