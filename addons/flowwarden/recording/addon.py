@@ -132,6 +132,8 @@ class Record(Station):
             return
         session = owner.session.id if owner.session is not None else ""
         bodies = [await passed.end(which) for which, passed in owner.bodies.items()]
+        if owner.decision is not None and owner.decision.record != "full" and "response" not in owner.bodies:
+            bodies += _left_out(response)
         record = records.outcome(
             flow.id,
             ending,
@@ -183,6 +185,14 @@ class Record(Station):
         masked = masker.mask_request_for_recording(owner.call or _NOTHING, fields, body or b"")
         path = told(masker.mask_text(flow.request.path)).encode("latin-1", "replace")
         return masked.headers, None if body is None else masked.body, path
+
+
+def _left_out(response: http.Response | None) -> list[records.BodyAt]:
+    """Hash and length of a whole answer that a rule keeps out of the recording."""
+    content = response.raw_content if response is not None else None
+    if not content:
+        return []
+    return [{"of": "response", "sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "kept": False}]
 
 
 def about(owner: Access, services: Services) -> records.About:
