@@ -13,6 +13,7 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -500,3 +501,39 @@ def test_verify_by_somebody_who_may_only_read(folder):
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("left", [0, 1])
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_start_signs_nothing_that_somebody_put_there(tmp_path, folder, attack, left):
+    """Checkpoints deleted, all of them or but the first, and the log rewritten: the next start does not sign it anew."""
+    lines = lines_of(folder)
+    attack(lines)
+    put(folder, chained(lines))
+    texts = list(note.split((folder / NOTES).read_text("utf-8").splitlines(keepends=True)))
+    (folder / NOTES).write_text("\n".join(texts[:left]) + "\n" * left, "utf-8")
+    (folder / ".resume").unlink(missing_ok=True)
+    before = (folder / LOG).read_bytes()
+    with pytest.raises(StoreError, match="checkpoints are missing"):
+        Recorder.open(folder, tmp_path / "state", configuration={})
+    assert (folder / LOG).read_bytes() == before
+
+
+def test_a_long_time_without_a_signature(tmp_path):
+    """A few records in hours behind the last signature: unproven; the next start leaves a gap record that says so."""
+    signed = recorded(tmp_path, 2)
+    lines = lines_of(signed)
+    end = json.loads(lines[-1])
+    extra = canonical({**end, "type": "alarm", "kind": "x", "message": "", "time": later(lines[-1], 7200)})
+    put(signed, chained([*lines, extra]))
+    report = verify(signed)
+    assert report.verdict == "unproven" and "nothing was signed for 7200 s" in str(report.findings)
+    recorded(tmp_path, 1)
+    report = verify(signed)
+    assert report.verdict == "valid"
+    assert any("had not been signed when the gateway ended" in f.what for f in report.findings)
+
+
+def later(line: bytes, seconds: float) -> str:
+    moment = datetime.fromisoformat(json.loads(line)["time"]) + timedelta(seconds=seconds)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -18,6 +18,7 @@ from .journal import replay
 from .ledger import CHECKPOINTS, LOG, Head
 from .merkle import leaf_hash
 from .resume import take
+from .writer import LONGEST_UNSIGNED, MOST_UNSIGNED
 
 LARGEST_TEAR = 64 << 20  # bytes behind the first bad line that can still be one torn batch
 REPAIR = ".repair"
@@ -39,6 +40,9 @@ class Found:
     renamed: list[tuple[Path, Path]] = field(default_factory=list)
     checkpointed: int = -1
     runs: int = 0
+    start: str = ""  # time of the last unsigned `start`, the first record of a batch
+    after_start: bool = False  # whether that run went on, which it does when its start is signed
+    signed_time: float = 0.0
 
 
 def recover(folder: Path) -> Found:
@@ -89,8 +93,23 @@ def _read_log(folder: Path, last: note.Checkpoint | None, found: Found) -> bytes
             head.seq += 1
             if last and head.seq == last.size:
                 root = head.tree.root()
+                found.start, found.after_start, found.signed_time = "", False, head.time
     _tear(folder, LOG, good, found)
+    _unsigned(folder, head.seq - (last.size if last else 0), found)
     return root
+
+
+def _unsigned(folder: Path, count: int, found: Found) -> None:
+    """StoreError for an end that a gateway would have signed: to go on would be to sign what somebody put there."""
+    if count > MOST_UNSIGNED or (count > 0 and found.after_start):
+        raise StoreError(
+            f"{folder / LOG} ends with {count} records that a gateway would have signed: checkpoints are missing",
+            _VERIFY,
+        )
+    waited = found.head.time - found.signed_time
+    if count > 0 and found.signed_time and waited > LONGEST_UNSIGNED:
+        reason = f"{count} records in {waited:.0f} s had not been signed when the gateway ended"
+        found.gaps.append({"reason": reason, "file": LOG, "offset": 0, "length": 0, "sha256": ""})
 
 
 def _resume(folder: Path, last: note.Checkpoint | None, found: Found) -> int:
@@ -100,6 +119,7 @@ def _resume(folder: Path, last: note.Checkpoint | None, found: Found) -> int:
         return 0
     found.head, offset, more = left
     found.resumed = True
+    found.signed_time = found.head.time
     found.origin, found.key, found.runs = str(more["origin"]), str(more["key"]), int(more["run"])
     return offset
 
@@ -119,6 +139,10 @@ def _follows(text: bytes, head: Head, found: Found) -> bool:
 
 def _note(record: dict[str, Any], head: Head, found: Found) -> None:
     kind = record["type"]
+    if kind == "start":
+        found.start, found.after_start = record["time"], False
+    elif found.start and record["time"] != found.start:
+        found.after_start = True
     if kind == "intent":
         head.open[head.seq] = (record["flow"], record["session"])
     elif kind == "outcome":

@@ -13,12 +13,11 @@ from . import note
 from .ledger import CHECKPOINTS, LOG
 from .note import Checkpoint, VerifierKey
 from .walk import Walk, walk
-from .writer import CHECKPOINT_RECORDS, LARGEST_BATCH
+from .writer import LONGEST_UNSIGNED, MOST_UNSIGNED
 
 if TYPE_CHECKING:
     from .anchor import Outside
 
-MOST_UNSIGNED = 2 * (CHECKPOINT_RECORDS + LARGEST_BATCH)  # records that can await their checkpoint, and twice that
 Severity = Literal["invalid", "unproven", "note"]
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -103,7 +102,8 @@ def verify(
     _check_order([found for found, _ in notes], report)
     for found in kept:
         _check(found, seen, report, str(checkpoint or "anchor"), -1)
-    _tail(seen, notes, kept, report, require_anchor)
+    _unsigned(seen, notes, report, folder)
+    _tail(seen, kept, report, require_anchor)
     return report
 
 
@@ -216,17 +216,23 @@ def _check_order(notes: list[Checkpoint], report: Report) -> None:
             )
 
 
-def _tail(
-    seen: Walk, notes: list[tuple[Checkpoint, int]], kept: list[Checkpoint], report: Report, require_anchor: bool
-) -> None:
-    """How long the end is that nothing from outside vouches for, and how long the one that is not even signed."""
-    signed = max((found.size for found, _ in notes), default=0)
+def _unsigned(seen: Walk, notes: list[tuple[Checkpoint, int]], report: Report, folder: Path) -> None:
+    """The end that is not signed, and whether a gateway would have left it so. It may have signed more meanwhile."""
+    late = _checkpoints(folder, Report()) if seen.live else []
+    signed = min(max((found.size for found, _ in (*notes, *late)), default=0), seen.size)
     if seen.size > signed and seen.size:
         report.add("note", f"the last {seen.size - signed} records are not signed yet", seq=signed)
         if seen.size - signed > MOST_UNSIGNED or signed <= seen.start < seen.after_start:
             report.add(
                 "invalid", "checkpoints are missing: a gateway would have signed this long ago", CHECKPOINTS, signed
             )
+        elif not late and seen.age(signed) > LONGEST_UNSIGNED:
+            what = f"nothing was signed for {seen.age(signed):.0f} s: checkpoints are missing, or the machine slept"
+            report.add("unproven", what, CHECKPOINTS, signed)
+
+
+def _tail(seen: Walk, kept: list[Checkpoint], report: Report, require_anchor: bool) -> None:
+    """How long the end is that nothing from outside vouches for."""
     report.proven = bool(kept)
     anchored = max([found.size for found in kept] + [anchor["size"] for anchor in report.anchors], default=0)
     report.tail_records = max(0, seen.size - anchored)

@@ -42,6 +42,7 @@ class Walk:
     first_time: float = 0.0
     last_time: float = 0.0
     times: dict[int, float] = field(default_factory=dict)  # of the record behind each signed size
+    live: bool = False  # a gateway records, or was killed
     start: int = -1  # seq of the last `start`
     after_start: int = -1  # of the first record of that run that the gateway writes only when `start` is signed
 
@@ -76,7 +77,7 @@ class _Walker:
         self.bodies: dict[str, int] = {}  # digest → seq that names it first
         self.removed: dict[str, str] = {}  # file → time of removal
         self.index = Agreement(folder)
-        self.live = _live(folder)
+        self.live = self.seen.live = _live(folder)
         self.open: dict[int, bool] = {}  # intents without outcome
         self._told = 0
         self._root = b""  # of the records before a change of keys
@@ -146,7 +147,7 @@ class _Walker:
         try:
             if record["time"] != self._time:  # a batch has one time
                 self._clock(record, seq)
-                if self.seen.after_start < self.seen.start:
+                if self.seen.after_start <= self.seen.start:
                     self.seen.after_start = seq
             self.index.take(record)
             if kind == "intent":
