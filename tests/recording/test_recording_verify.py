@@ -217,8 +217,10 @@ def test_files_deleted_under_a_removal_of_ones_own(folder):
     name = frames.relative_to(folder).as_posix()
     told = {"file": name, "size": len(data), "sha256": sha256(data).hexdigest()}
     removal = {"type": "removal", "reason": "retention", "before": "2030-01-01T00:00:00Z", "files": [told]}
-    lines = lines_of(folder)
+    lines = lines_of(folder)[:-1]
     put(folder, chained([*lines, canonical({**removal, "time": json.loads(lines[-1])["time"]})]))
+    texts = list(note.split((folder / NOTES).read_text("utf-8").splitlines(keepends=True)))
+    (folder / NOTES).write_text("\n".join(texts[:-1]) + "\n", "utf-8")
     (folder / "index.db").unlink()
     assert verify(folder).verdict == "valid"  # a note: it is not signed
     frames.unlink()
@@ -519,13 +521,35 @@ def test_a_start_signs_nothing_that_somebody_put_there(tmp_path, folder, attack,
     assert (folder / LOG).read_bytes() == before
 
 
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("dressed", [False, True])
+def test_records_behind_a_stop(tmp_path, resume, dressed):
+    """Appended to a recording that had ended, bare or dressed as a start's batch: invalid, and no start signs them."""
+    folder = recorded(tmp_path, 3)
+    lines = lines_of(folder)
+    now = json.loads(lines[-1])["time"]
+    fake = [json.loads(line) for line in lines[1:3]]
+    if dressed:
+        fake.insert(0, json.loads(lines[0]))
+    put(folder, chained([*lines, *(canonical({**record, "flow": "fake", "time": now}) for record in fake)]))
+    if not resume:
+        (folder / ".resume").unlink()
+    assert any("behind the end of a run" in f.what or "are missing" in f.what for f in verify(folder).findings)
+    assert verify(folder).verdict == "invalid"
+    with pytest.raises(StoreError, match=r"behind the end of a run|checkpoints are missing"):
+        Recorder.open(folder, tmp_path / "state", configuration={})
+
+
 def test_a_long_time_without_a_signature(tmp_path):
     """A few records in hours behind the last signature: unproven; the next start leaves a gap record that says so."""
     signed = recorded(tmp_path, 2)
-    lines = lines_of(signed)
-    end = json.loads(lines[-1])
-    extra = canonical({**end, "type": "alarm", "kind": "x", "message": "", "time": later(lines[-1], 7200)})
+    lines = lines_of(signed)[:-1]  # killed before its end
+    texts = list(note.split((signed / NOTES).read_text("utf-8").splitlines(keepends=True)))
+    (signed / NOTES).write_text("\n".join(texts[:-1]) + "\n", "utf-8")
+    last = json.loads(lines[-1])
+    extra = canonical({**last, "type": "alarm", "kind": "x", "message": "", "time": later(lines[0], 7200)})
     put(signed, chained([*lines, extra]))
+    (signed / ".resume").unlink()
     report = verify(signed)
     assert report.verdict == "unproven" and "nothing was signed for 7200 s" in str(report.findings)
     recorded(tmp_path, 1)

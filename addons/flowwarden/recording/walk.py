@@ -21,6 +21,7 @@ from .ledger import GENESIS, LOG
 from .merkle import Frontier, leaf_hash
 from .note import VerifierKey
 from .read import inside
+from .records import aftermath
 from .rotate import rotated
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class _Walker:
         self.index = Agreement(folder)
         self.live = self.seen.live = _live(folder)
         self.open: dict[int, bool] = {}  # intents without outcome
+        self._stopped = False
         self._told = 0
         self._root = b""  # of the records before a change of keys
         self._time = ""
@@ -145,10 +147,14 @@ class _Walker:
         """What a record means for the rest."""
         kind = record["type"]
         try:
-            if record["time"] != self._time:  # a batch has one time
+            changed = record["time"] != self._time
+            if changed:  # a batch has one time
                 self._clock(record, seq)
-                if self.seen.after_start <= self.seen.start:
-                    self.seen.after_start = seq
+            if self.seen.after_start <= self.seen.start < seq and (changed or not aftermath(record)):
+                self.seen.after_start = seq
+            if self._stopped and kind != "start":
+                self.report.add("invalid", "a record behind the end of a run", LOG, seq, offset)
+            self._stopped = kind == "stop"
             self.index.take(record)
             if kind == "intent":
                 self.open[seq] = True
