@@ -148,6 +148,7 @@ def test_the_command(way: Way, tmp_path: Path) -> None:
         assert line, process.communicate()
         if match := re.fullmatch(r"export (\w+)=(.*)\n", line):
             found[match[1]] = match[2].strip("'")
+    assert Path(found["AWS_CA_BUNDLE"]).parent == tmp_path / "home" / "replay"  # not in the place of a live session's
     found["AWS_CA_BUNDLE"] = str(way.gateway.ca())  # who trusts the gateway trusts a replay
     assert boto_client("sts", found).get_caller_identity()["Account"] == "123456789012"
     with pytest.raises(ClientError, match="not in the recording"):
