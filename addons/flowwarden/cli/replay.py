@@ -112,7 +112,9 @@ def _serve(recordings: Path, session: str, port: int, as_json: bool, **more: Any
 
 def _tell(server: Any, session: str, folder: Path, as_json: bool) -> None:
     """The environment of `session start`, for this proxy; on standard error where programs read the other."""
-    bundle, fingerprint = save_bundle(server.ca.read_text(encoding="ascii"), folder / "replay")  # beside `session start`'s
+    bundle, fingerprint = save_bundle(
+        server.ca.read_text(encoding="ascii"), folder / "replay"
+    )  # beside `session start`'s
     told = {"session": session, "proxy": "http://flowwarden:replay@127.0.0.1", "credentials": server.keys}
     variables = environment(told, bundle, server.answers.region, server.url)
     click.echo(f"answering from {session} until Ctrl-C; CA fingerprint (SHA-256) {fingerprint}", err=True)
