@@ -19,7 +19,7 @@ from moto import mock_aws
 from recording_helpers import SESSION, intent, one_flow, recorded
 
 from flowwarden.errors import ConfigError, StoreError
-from flowwarden.recording import records
+from flowwarden.recording import note, records
 from flowwarden.recording.anchor import Anchors, CommandAnchor, Outside, S3Anchor, from_option
 from flowwarden.recording.disk import Disk
 from flowwarden.recording.ledger import DiskError
@@ -145,6 +145,27 @@ def test_retention_leaves_hashes(tmp_path):
     assert all(len(entry["sha256"]) == 64 and entry["time"].startswith("2027") for entry in report.removed)
     recorded(tmp_path, 1, clock=lambda: now[0])
     assert verify(folder).verdict == "valid"
+
+
+def test_a_removal_is_signed_before_anything_goes(tmp_path, monkeypatch):
+    """verify takes no unsigned word for a removal, so that a kill in between must not leave one."""
+    now = [1_800_000_000.0]
+    signed: list[bool] = []
+
+    def remove(folder: Path, record: dict) -> int:
+        text = (folder / "checkpoints").read_text("utf-8").splitlines(keepends=True)
+        last = max(note.parse(each).size for each in note.split(text))
+        signed.append(any(r["type"] == "removal" for _, r in list(read_records(folder))[:last]))
+        return 0
+
+    async def work(recorder: Recorder) -> None:
+        await one_flow(recorder)
+        now[0] += 100 * DAY
+        await recorder.expire(90 * DAY)
+
+    monkeypatch.setattr("flowwarden.recording.recorder.remove", remove)
+    recorded(tmp_path, 0, work, clock=lambda: now[0])
+    assert signed == [True]
 
 
 def test_removal_without_a_record_is_invalid(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 
@@ -121,9 +122,9 @@ def recorded(tmp_path, url):
     requests.post(f"{url}/moto-api/reset", timeout=10)
     tape = Tape(url)
     client = tape.client("secretsmanager")
-    client.create_secret(Name="db", SecretString=MASK)
+    client.create_secret(Name="db", SecretString=MASK, Description="what it is for")
     client.get_secret_value(SecretId="db")
-    client.list_secrets()
+    client.describe_secret(SecretId="db")
     folder = tape.record(tmp_path)
     requests.post(f"{url}/moto-api/reset", timeout=10)
     return folder
@@ -151,11 +152,11 @@ def test_filled_compared_and_never_told(tmp_path, url):
     assert [one["verdict"] for one in json.loads(told.stdout)] == ["same"] * 3, told.output
     assert Tape(url).client("secretsmanager").get_secret_value(SecretId="db")["SecretString"] == value
     requests.post(f"{url}/moto-api/reset", timeout=10)
-    Tape(url).client("secretsmanager").create_secret(Name="db", SecretString=f"another {value}")  # differs, and says it
+    Tape(url).client("secretsmanager").create_secret(Name="db", SecretString="x", Description=f"it is {value}")
     told = CliRunner().invoke(
         main, ["replay", SESSION, "--to", url, "--secrets", str(file), "--recordings", str(folder), "--diff"]
     )
-    assert told.exit_code == 1
+    assert told.exit_code == 1 and "Description: what it is for" in told.output
     for form in (value, json.dumps(value)[1:-1], "p4ss"):
         assert form not in told.output
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
@@ -170,3 +171,22 @@ def test_errors_do_not_tell_either(tmp_path, url):
     folder = tape.record(tmp_path)
     (one,) = replay.replay_to(folder, SESSION, url, secrets={"masks": {"*": "s3cr3t\nx"}})
     assert one.verdict == "failed" and "s3cr3t" not in str(one)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        str,
+        lambda v: json.dumps(v)[1:-1],
+        lambda v: requests.compat.quote(v, safe=""),
+        lambda v: base64.b64encode(v.encode()).decode(),
+        lambda v: v.encode().decode("latin-1"),
+    ],
+)
+def test_no_form_of_a_value_stays(form):
+    """Whatever a sandbox makes of a value, in texts, lists, mappings and bytes; short ones as whole fields only."""
+    secrets = Secrets({"fields": {"a": 'p4ss"wörd&/'}, "masks": {"b": "no"}})
+    text = form('p4ss"wörd&/')
+    hidden = secrets.hidden({"a": [f"x {text} y", "no", "nothing", 5], "b": b"x" + 'p4ss"wörd&/'.encode()})
+    assert hidden["a"] == ["x [MASKED] y", "[MASKED]", "nothing", 5]
+    assert hidden["b"] == b"x[MASKED]"
