@@ -363,6 +363,12 @@ def test_changed_index(folder, change):
     assert all(f.file == "index.db" for f in report.findings if f.severity == "invalid")
 
 
+def test_no_room_to_check_the_words(folder, monkeypatch):
+    """A full disk of the auditor's is no reason to call an index changed."""
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere/at/all")
+    assert verify(folder).verdict == "valid"
+
+
 def test_index_behind_the_log_is_fine(tmp_path, folder):
     recorded(tmp_path, 2)
     assert verify(folder).verdict == "valid"

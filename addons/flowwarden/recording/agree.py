@@ -12,6 +12,7 @@ from . import rows
 from .schema import FLOW_COLUMNS
 
 _MOST = 20
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 
 
 class Agreement:
@@ -169,16 +170,26 @@ def _structure(db: sqlite3.Connection) -> Iterator[str]:
             return
     finally:
         fresh.close()
-    with TemporaryDirectory(prefix="flowwarden-verify-") as folder:
-        copy = sqlite3.connect(f"{folder}/index.db", isolation_level=None)
-        try:
-            copy.execute("PRAGMA synchronous = OFF")
-            db.backup(copy)  # the check is an INSERT, and an auditor only reads
-            copy.execute("INSERT INTO flows_fts (flows_fts, rank) VALUES ('integrity-check', 1)")
-        except sqlite3.DatabaseError:
-            yield "the full-text index does not hold the words of the flows"
-        finally:
-            copy.close()
+    if not _words_agree(db):
+        yield "the full-text index does not hold the words of the flows"
+
+
+def _words_agree(db: sqlite3.Connection) -> bool:
+    """FTS5's own check, on a copy: it is an INSERT, and an auditor only reads. True where there is no room for a copy."""
+    try:
+        with TemporaryDirectory(prefix="flowwarden-verify-") as folder:
+            copy = sqlite3.connect(f"{folder}/index.db", isolation_level=None)
+            try:
+                copy.execute("PRAGMA synchronous = OFF")
+                db.backup(copy)
+                copy.execute("INSERT INTO flows_fts (flows_fts, rank) VALUES ('integrity-check', 1)")
+            finally:
+                copy.close()
+    except sqlite3.DatabaseError as error:
+        return error.sqlite_errorcode & 0xFF in _NO_ROOM
+    except OSError:
+        pass
+    return True
 
 
 class _Others:
