@@ -29,12 +29,13 @@ HOOKS = [(station.name, event) for station in STATIONS for event in guard._EVENT
 ON_REQUEST = [(name, event) for name, event in HOOKS if event in ("requestheaders", "request")]
 ON_ANSWER = [(name, event) for name, event in HOOKS if event in ("responseheaders", "response")]
 ON_CONNECTION = ["http_connect", "tls_clienthello", "server_connect"]
+ELSEWHERE = {"websocket_message"}  # tests/recording/test_recording_websocket.py
 TOO_LATE = {"server_connected", "server_connect_error", "error", "websocket_end", "tunnel_refused", "layer_refused"}
 
 
 def test_every_hook_of_the_chain_has_its_row():
     """A station that gets a new kind of hook gets a test here, too."""
-    known = {"requestheaders", "request", "responseheaders", "response", *ON_CONNECTION, *TOO_LATE}
+    known = {"requestheaders", "request", "responseheaders", "response", *ON_CONNECTION, *TOO_LATE, *ELSEWHERE}
     assert {event for _, event in HOOKS} <= known
     assert {name for name, _ in HOOKS} | {"sign"} >= {*proof.REQUEST_STATIONS, *proof.ANSWER_STATIONS}
 

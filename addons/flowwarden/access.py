@@ -67,8 +67,9 @@ class Access:
     intent: int | None = None  # sequence number of the intent record
     spool: Spool | None = None  # the request's body while it waits on disk
     upload: Upload | None = None  # the request's body while it streams
-    bodies: dict[Literal["request", "response"], Passed] = field(default_factory=dict, repr=False)  # that pass in parts
+    bodies: dict[Literal["request", "response", "websocket"], Passed] = field(default_factory=dict, repr=False)
     answer_size: int = 0  # bytes of a streamed answer so far
+    socket_size: int = 0  # bytes of a WebSocket's messages that are on the flow
     recorded: bool = False  # the outcome is on disk
     masks: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)

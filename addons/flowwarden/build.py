@@ -182,13 +182,25 @@ def _mask_of_all(masks: MaskRules) -> Callable[[str], str]:
 def health(made: Services) -> dict[str, Any]:
     """What /health answers: ready, and why not; alarms that an operator has to hear of."""
     anchors = made.anchors.problem if made.anchors is not None else ""
-    problems = [text for text in (made.recorder.problem, made.rules.alarm, anchors) if text]
+    problems = [text for text in (made.recorder.problem, made.rules.alarm, anchors, made.indexer.problem) if text]
     return {
         "ready": made.recorder.ready,
         "problems": problems,
         "rules": made.rules.current.digest,
         "sandbox": bool(made.sandbox),
     }
+
+
+def tell(made: Services, before: list[str]) -> list[str]:
+    """Logs problems that are new, and those that are over; what there is now."""
+    now: list[str] = health(made)["problems"]
+    for text in now:
+        if text not in before:
+            log.warning("problem: %s", text)  # no error: mitmproxy would stop at one while it starts
+    for text in before:
+        if text not in now:
+            log.info("over: %s", text)
+    return now
 
 
 def metrics(made: Services) -> str:
@@ -250,6 +262,7 @@ async def _serve(
         for timer in (*timers, ready, warming):
             timer.cancel()
         listener.stop()
+        made.repeats.flush(all=True)
         await made.anchors.stop()
         if made.notifier is not None:
             await asyncio.to_thread(made.notifier.close)
@@ -304,12 +317,15 @@ async def _keep_rules(made: Services) -> None:
 
 
 async def _expire(made: Services) -> None:
-    """Ends sessions and questions at their time, whether anybody asks or not."""
+    """Ends sessions and questions at their time, whether anybody asks or not; tells the log what health knows."""
+    problems: list[str] = []
     while True:
         await asyncio.sleep(1.0)
+        problems = tell(made, problems)
         try:
             await asyncio.to_thread(made.approvals.expire)
             made.sessions.expire()
+            made.repeats.flush()
         except FlowwardenError as error:
             log.error("%s", error)
 
@@ -390,6 +406,7 @@ class Script(Guard):
         whole = chain.guard(made)
         self.__dict__.update(whole.__dict__)
         self._built = made
+        self.sockets.inject = ctx.master.addons.get("proxyserver").inject_event
 
     def next_layer(self, data: layer.NextLayer) -> None:
         """Scripts come before mitmproxy's own choice of layers, and the wire has to come after it."""

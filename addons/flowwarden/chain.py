@@ -15,7 +15,9 @@ from .policy.addon import Decide
 from .recognition.addon import Recognise
 from .recording.addon import Intend, Record
 from .signing.addon import Sign
+from .sockets import SESSION_ENDED
 from .station import Station
+from .wire.websocket import POLICY
 
 if TYPE_CHECKING:
     from .services import Services
@@ -41,5 +43,7 @@ def stations(services: Services) -> tuple[Station, ...]:
 
 
 def guard(services: Services) -> Guard:
-    """The chain as mitmproxy sees it: one addon."""
-    return Guard(stations(services), body_limit=services.body_limit, memory=services.memory)
+    """The chain as mitmproxy sees it: one addon. A session's WebSockets end with it."""
+    made = Guard(stations(services), body_limit=services.body_limit, memory=services.memory)
+    services.sessions.on_ended(lambda session, _: made.sockets.end(SESSION_ENDED, POLICY, session.id))
+    return made

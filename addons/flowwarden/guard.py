@@ -20,6 +20,7 @@ from . import access, proof, wire
 from . import refusal as refusals
 from .errors import Refusal
 from .failing import stopping, unavailable, undeliverable
+from .sockets import Sockets
 from .station import Signer, Station
 from .wire.memory import Memory
 
@@ -53,6 +54,7 @@ class Guard:
         self.idle = asyncio.Event()
         self.idle.set()
         self.inline = False  # set by a master that has no other listener of these hooks
+        self.sockets = Sockets()
         self._begun: dict[str, Step] = {}
         signers = [station for station in self.stations if isinstance(station, Signer)]
         self.signer = signers[0] if len(signers) == 1 else None
@@ -251,7 +253,8 @@ class Guard:
                 owner.refusal = owner.refusal or why
                 if stopping(crash):
                     raise
-        self._done(flow)
+        if flow.websocket is None:
+            self._done(flow)
 
     async def error(self, flow: http.HTTPFlow) -> None:
         await self._note("error", flow)
@@ -262,6 +265,8 @@ class Guard:
     async def websocket_message(self, flow: http.HTTPFlow) -> None:
         """A message that a station does not let pass is dropped, and the wire then closes both sides."""
         owner = access.of(flow)
+        assert flow.websocket is not None
+        message = flow.websocket.messages[-1]
         try:
             if owner.refusal is None:
                 await self._call("websocket_message", flow)
@@ -270,11 +275,20 @@ class Guard:
             if stopping(crash):
                 raise
         if owner.refusal is not None:
-            assert flow.websocket is not None
-            flow.websocket.messages[-1].drop()
+            message.drop()
 
     async def websocket_end(self, flow: http.HTTPFlow) -> None:
-        await self._note("websocket_end", flow)
+        """The outcome is on disk, or the close does not go out."""
+        owner = access.of(flow)
+        try:
+            await self._call("websocket_end", flow)
+        except BaseException as crash:
+            owner.refusal = owner.refusal or undeliverable("record", crash)
+            if stopping(crash):
+                raise
+        finally:
+            self.sockets.ended(flow)
+            self._done(flow)
 
     # -- the wire's Gate ------------------------------------------------------------------------------------------
 
@@ -353,6 +367,13 @@ class Guard:
     def may_upgrade(self, flow: http.HTTPFlow) -> bool:
         decision = access.of(flow).decision
         return decision is not None and decision.websocket and not decision.mask
+
+    def opened(self, flow: http.HTTPFlow) -> None:
+        self.sockets.opened(flow)
+
+    def refuse(self, flow: http.HTTPFlow, refusal: Refusal) -> None:
+        owner = access.of(flow)
+        owner.refusal = owner.refusal or refusal
 
     def keep_answer(self, flow: http.HTTPFlow, body: bytes) -> None:
         access.of(flow).raw_answer = body

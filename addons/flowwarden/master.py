@@ -30,7 +30,9 @@ from mitmproxy.tools.web import webaddons
 
 from . import access
 from .guard import Guard
+from .sockets import STOPPING
 from .wire import connections
+from .wire.websocket import GOING_AWAY
 
 logger = logging.getLogger("flowwarden")
 
@@ -134,6 +136,7 @@ class Draining:
         server = self.addons.get("proxyserver")
         for instance in list(server.servers):
             await instance.stop()
+        self.guard.sockets.end(STOPPING, GOING_AWAY)
         if self.guard.live:
             logger.info(
                 "stopping: waiting up to %.0f s for %d calls under way", self.drain_seconds, len(self.guard.live)
@@ -178,6 +181,7 @@ class DumpMaster(Draining, Master):
     def add_chain(self, guard: Guard) -> None:
         self.guard = guard
         self.addons.add(guard)
+        guard.sockets.inject = self.addons.get("proxyserver").inject_event
         guard.inline = True  # nobody else here listens to the hooks of heads
 
 
@@ -216,6 +220,7 @@ class WebMaster(Draining, webmaster.WebMaster):
     def add_chain(self, guard: Guard) -> None:
         """The view comes after the chain: it sees a flow's comment and marker as the chain left them."""
         self.guard = guard
+        guard.sockets.inject = self.addons.get("proxyserver").inject_event
         self.addons.add(guard, self.view, self.events)
 
 

@@ -16,6 +16,7 @@ from .approval.spool import Spools
 from .connect.addresses import Network
 from .errors import ConfigError
 from .masking.writeback import MaskedObjects
+from .recording.repeats import Repeats
 from .signing.issued import IssuedUrls
 
 if TYPE_CHECKING:
@@ -98,8 +99,12 @@ class Services:
     notifier: Notifier | None = None
     dialled: dict[str, tuple[str, int]] = field(default_factory=dict)
     mask_key: bytes = b""
+    repeats: Repeats = field(init=False)
     _maskers: dict[frozenset[str], Masker] = field(default_factory=dict)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)  # calls by decision and outcome
+
+    def __post_init__(self) -> None:
+        self.repeats = Repeats(lambda record: self.note("tunnel", record))
 
     def lending(self, session: Session | None) -> CredentialRule | None:
         """Which real credentials a session gets; None: none."""

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from mitmproxy.io import FlowReader
 from recording_helpers import SESSION, intent, one_flow, recorded
 
+from flowwarden.cli import main
 from flowwarden.errors import StoreError
 from flowwarden.recording import records
 from flowwarden.recording.export import FORMATS, export
@@ -154,3 +156,28 @@ def test_records_by_number(folder):
     for absent in (-1, len(every), 10**9):
         with pytest.raises(StoreError, match="no record"):
             record_at(folder, absent)
+
+
+@pytest.mark.parametrize(
+    ("asked", "count"),
+    [([], 5), (["--action", "ec2:Desc*"], 5), (["--action", "s3:*"], 0), (["--decision", "deny"], 0),
+     (["--since", "2999"], 0), (["--since", "2020", "--until", "2999", SESSION], 4), (["--flow", "tunnel"], 1),
+     (["--flow", "tunnel", "--until", "2020"], 0)],
+)  # fmt: skip
+def test_export_by_filter(folder, tmp_path, asked, count):
+    """What does not fit is not in it; nothing at all is a no."""
+    target = tmp_path / "out"
+    done = CliRunner().invoke(
+        main, ["export", *asked, "--format", "jsonl", "-o", str(target), "--recordings", str(folder)]
+    )
+    assert done.exit_code == (0 if count else 1), done.output
+    assert (len(target.read_text().splitlines()) if target.exists() else 0) == count
+
+
+def test_verify_proves_a_session(folder, tmp_path):
+    """`verify --session S` leaves a proof that the script checks alone."""
+    file = tmp_path / "s.proof"
+    done = CliRunner().invoke(main, ["verify", "--session", SESSION, "--proof", str(file), "--recordings", str(folder)])
+    assert done.exit_code == 0, done.output
+    checked = check(tmp_path, json.loads(file.read_text()), "--key", verify(folder).key)
+    assert checked.returncode == 0 and "proven: 8 records" in checked.stdout

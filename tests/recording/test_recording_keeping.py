@@ -9,16 +9,18 @@ import json
 import os
 import shutil
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
 from recording_helpers import SESSION, intent, one_flow, recorded
 
 from flowwarden.errors import ConfigError, StoreError
-from flowwarden.recording import records
-from flowwarden.recording.anchor import Anchors, CommandAnchor, S3Anchor, fetcher, from_option
+from flowwarden.recording import note, records
+from flowwarden.recording.anchor import Anchors, CommandAnchor, Outside, S3Anchor, from_option
 from flowwarden.recording.disk import Disk
 from flowwarden.recording.ledger import DiskError
 from flowwarden.recording.read import records as read_records
@@ -59,6 +61,7 @@ def test_rotated_key_is_valid_for_either_key(tmp_path):
     assert verify(folder).key == new
     assert [verify(folder, public_key=key).verdict for key in keys] == ["valid", "valid"]
     assert {path.name for path in (tmp_path / "state").iterdir()} == {
+        ".lock",
         "evidence.key",
         f"evidence.key.{old.split('+')[1]}",
     }
@@ -144,6 +147,27 @@ def test_retention_leaves_hashes(tmp_path):
     assert verify(folder).verdict == "valid"
 
 
+def test_a_removal_is_signed_before_anything_goes(tmp_path, monkeypatch):
+    """verify takes no unsigned word for a removal, so that a kill in between must not leave one."""
+    now = [1_800_000_000.0]
+    signed: list[bool] = []
+
+    def remove(folder: Path, record: dict) -> int:
+        text = (folder / "checkpoints").read_text("utf-8").splitlines(keepends=True)
+        last = max(note.parse(each).size for each in note.split(text))
+        signed.append(any(r["type"] == "removal" for _, r in list(read_records(folder))[:last]))
+        return 0
+
+    async def work(recorder: Recorder) -> None:
+        await one_flow(recorder)
+        now[0] += 100 * DAY
+        await recorder.expire(90 * DAY)
+
+    monkeypatch.setattr("flowwarden.recording.recorder.remove", remove)
+    recorded(tmp_path, 0, work, clock=lambda: now[0])
+    assert signed == [True]
+
+
 def test_removal_without_a_record_is_invalid(tmp_path):
     folder = recorded(tmp_path, 2)
     shutil.rmtree(next((folder / "flows").iterdir()))
@@ -176,12 +200,63 @@ def test_s3_anchor_vouches_from_outside(tmp_path, monkeypatch):
         folder = recorded(tmp_path, 2, work)
         (record,) = [record for _, record in read_records(folder) if record["type"] == "anchor"]
         assert record["receipt"]["bucket"] == "anchors" and record["size"] == 6
-        report = verify(folder, require_anchor=True, fetch=fetcher([anchor]))
+        report = verify(folder, require_anchor=True, outside=Outside([anchor]))
         assert (report.verdict, report.tail_records) == ("valid", report.records - 6)
         assert verify(folder, require_anchor=True).verdict == "unproven"
         old = recorded(tmp_path / "other", 6)
         shutil.copy(old / "checkpoints", folder / "checkpoints")
-        assert verify(folder, fetch=fetcher([anchor])).verdict == "invalid"
+        assert verify(folder, outside=Outside([anchor])).verdict == "invalid"
+
+
+def test_s3_anchor_shows_what_was_cut_off(tmp_path, monkeypatch):
+    """Rolled back to before an anchor that it no longer speaks of, with all signatures right: the bucket knows of more.
+
+    Neither a delete marker on the newest checkpoint nor a later version of it hides that.
+    """
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    with mock_aws():
+        client = s3_bucket()
+        anchor = S3Anchor("anchors", "gw/", days=1, client=client)
+
+        async def work(recorder: Recorder) -> None:
+            await recorder.append("intent", intent("f"))
+            anchors = Anchors(recorder, [anchor])
+            await anchors.cover(recorder._writer.ledger.head.seq - 1)
+
+        folder = recorded(tmp_path, 2, work)
+        old = tmp_path / "old"
+        shutil.copytree(folder, old)
+        assert verify(folder, outside=Outside([anchor]), require_anchor=True).verdict == "valid"
+        for _ in range(2):  # moto skips the first key behind a marker that is none itself
+            recorded(tmp_path, 2, work)
+        assert verify(folder, outside=Outside([anchor]), require_anchor=True).verdict == "valid"
+        for attempt in ("plain", "deleted", "overwritten"):
+            newest = client.list_objects_v2(Bucket="anchors").get("Contents", [{}])[-1].get("Key")
+            if attempt == "deleted":
+                client.delete_object(Bucket="anchors", Key=newest)
+            elif attempt == "overwritten":
+                client.put_object(Bucket="anchors", Key=newest, Body=b"nothing")
+            assert verify(old).verdict == "valid"
+            report = verify(old, outside=Outside([anchor]))
+            assert any("its end was cut off" in f.what for f in report.findings if f.severity == "invalid"), attempt
+
+
+def test_a_locked_checkpoint_cannot_be_deleted(monkeypatch):
+    """Object Lock in compliance mode, as the bucket enforces it."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    with mock_aws():
+        client = s3_bucket()
+        anchor = S3Anchor("anchors", days=3, client=client)
+        text = "flowwarden.internal/x\n1\n" + "A" * 43 + "=\n\n"
+        receipt = anchor.put(text)
+        lock = client.head_object(Bucket="anchors", Key=receipt["key"], VersionId=receipt["version"])
+        assert lock["ObjectLockMode"] == "COMPLIANCE"
+        assert lock["ObjectLockRetainUntilDate"] > datetime.now(UTC) + timedelta(days=2.9)
+        with pytest.raises(ClientError, match="AccessDenied"):
+            client.delete_object(Bucket="anchors", Key=receipt["key"], VersionId=receipt["version"])
+        assert anchor.fetch(receipt) == text
 
 
 def test_unlocked_bucket_is_no_anchor(monkeypatch):

@@ -109,11 +109,15 @@ def test_another_key_is_refused_and_not_left_behind(tmp_path):
     assert not key.exists()
 
 
-async def test_second_gateway_refuses(tmp_path):
-    """Two gateways, one folder: the second does not start, and the first goes on."""
+@pytest.mark.parametrize(("recordings", "state"), [("recordings", "state"), ("recordings", "b"), ("b", "state")])
+async def test_second_gateway_refuses(tmp_path, recordings, state):
+    """Two gateways that share recordings, state, or both: the second does not start, and the first goes on."""
     first = open_at(tmp_path)
-    with pytest.raises(StoreError, match="another gateway"):
-        open_at(tmp_path)
+    for _ in range(2):  # a refusal leaves no lock behind
+        with pytest.raises(StoreError, match="another gateway uses"):
+            Recorder.open(tmp_path / recordings, tmp_path / state, configuration={})
+        await open_at(tmp_path / "elsewhere").close()
+    await Recorder.open(tmp_path / "b", tmp_path / "free", configuration={}).close()
     await one_flow(first)
     await first.close()
     await open_at(tmp_path).close()
@@ -321,7 +325,8 @@ async def test_crash_between_intent_and_outcome(tmp_path):
     await recorder.append("intent", intent("left"))
     await asyncio.to_thread(recorder._writer.queue.put, None)
     recorder._writer._thread.join()
-    os.close(recorder._lock)
+    for lock in recorder._locks:
+        os.close(lock)
     folder = tmp_path / "recordings"
     log = folder / "evidence.ndjson"
     lines = log.read_bytes().splitlines(keepends=True)

@@ -13,6 +13,7 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -185,6 +186,86 @@ def test_truncated(tmp_path, folder):
     assert verify(folder, checkpoint=kept).verdict == "invalid"
 
 
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_checkpoints_deleted_so_that_the_rest_can_be_changed(folder, attack):
+    """Without the key, only the first signatures left and the links made to fit: a gateway signs sooner than that."""
+    lines = lines_of(folder)
+    attack(lines)
+    put(folder, chained(lines))
+    texts = list(note.split((folder / NOTES).read_text("utf-8").splitlines(keepends=True)))
+    (folder / NOTES).write_text("\n".join(text for text in texts if note.parse(text).size <= 1) + "\n", "utf-8")
+    (folder / "index.db").unlink()
+    assert any("checkpoints are missing" in f.what for f in verify(folder).findings if f.severity == "invalid")
+
+
+def test_a_long_unsigned_end(tmp_path):
+    """Thousands of records behind the last signature, in one run: not what a gateway leaves, crash or not."""
+    folder = recorded(tmp_path, 3)
+    lines = lines_of(folder)
+    last = json.loads(lines[-1])
+    more = [{**last, "type": "alarm", "kind": "x", "time": "2030-01-01T00:00:00.000000Z"} for _ in range(3100)]
+    put(folder, chained([*lines[:-1], *(canonical(record) for record in more)]))
+    texts = list(note.split((folder / NOTES).read_text("utf-8").splitlines(keepends=True)))
+    (folder / NOTES).write_text("\n".join(texts[:-1]) + "\n", "utf-8")
+    assert any("checkpoints are missing" in f.what for f in verify(folder).findings if f.severity == "invalid")
+
+
+def test_files_deleted_under_a_removal_of_ones_own(folder):
+    """Somebody without the key deletes a session's file and appends the record that would explain it."""
+    (frames,) = (folder / "flows").glob("*/*.mitm")
+    data = frames.read_bytes()
+    name = frames.relative_to(folder).as_posix()
+    told = {"file": name, "size": len(data), "sha256": sha256(data).hexdigest()}
+    removal = {"type": "removal", "reason": "retention", "before": "2030-01-01T00:00:00Z", "files": [told]}
+    lines = lines_of(folder)[:-1]
+    put(folder, chained([*lines, canonical({**removal, "time": json.loads(lines[-1])["time"]})]))
+    texts = list(note.split((folder / NOTES).read_text("utf-8").splitlines(keepends=True)))
+    (folder / NOTES).write_text("\n".join(texts[:-1]) + "\n", "utf-8")
+    (folder / "index.db").unlink()
+    assert verify(folder).verdict == "valid"  # a note: it is not signed
+    frames.unlink()
+    report = verify(folder)
+    assert report.removed == []
+    assert any(f.severity == "invalid" and f.file == name for f in report.findings)
+
+
+def test_an_old_key_that_was_stolen_does_not_rewrite_what_was_before_the_new_one(tmp_path):
+    """The hand-over is signed over the records before it: it cannot be put behind others."""
+
+    async def work(recorder: Recorder) -> None:
+        await one_flow(recorder)
+        await recorder.rotate()
+
+    folder = recorded(tmp_path, 1, work)
+    published = verify(folder).key
+    lines = lines_of(folder)
+    at = next(n for n, line in enumerate(lines) if b'"type":"key"' in line)
+    origin = json.loads(lines[0])["origin"]
+    (stolen,) = (tmp_path / "state").glob("evidence.key.*")
+    signer = note.Signer(origin, keys.load(stolen))
+    edit(lines)
+    rewritten = chained(lines[: at + 1])  # and nothing behind the hand-over, which only the new key could sign
+    put(folder, rewritten)
+    leaves = [leaf_hash(line[:-1]) for line in rewritten]
+    texts = [note.signed(origin, size, root_of(leaves[:size]), "2026-11-20T00:00:00Z", [signer]) for size in (1, at)]
+    (folder / NOTES).write_text("\n".join(texts) + "\n", encoding="utf-8")
+    (folder / "index.db").unlink(missing_ok=True)
+    found = verify(folder, public_key=published).findings
+    assert any("did not both sign" in f.what for f in found if f.severity == "invalid")
+
+
+def test_an_intent_that_was_dropped(tmp_path):
+    """Where a start was made to forget an intent, it has no outcome, not even an unknown one; `verify` names it."""
+
+    async def work(recorder: Recorder) -> None:
+        await recorder.append("intent", intent("dropped"))
+        recorder._writer.ledger.head.open.clear()  # what a changed .resume does to the next start
+
+    folder = recorded(tmp_path, 1, work)
+    (found,) = [f for f in verify(folder).findings if f.severity == "invalid"]
+    assert (found.seq, "no outcome" in found.what) == (3, True)
+
+
 def test_whole_store_rolled_back(tmp_path):
     """An older copy of everything is valid by itself, and invalid beside a checkpoint kept elsewhere."""
     folder = recorded(tmp_path, 2)
@@ -243,11 +324,13 @@ def test_what_nothing_refers_to_is_named(folder):
     (folder / "flows" / "2026-01-01").mkdir()
     (folder / "flows" / "2026-01-01" / "x.mitm").write_bytes(b"x")
     (folder / "bodies" / ("0" * 64)).write_bytes(b"x")
+    (folder / "more.mitm").write_bytes(b"x")
     found = {(f.file, f.offset) for f in verify(folder).findings if f.severity == "invalid"}
     assert found == {
         (frames.relative_to(folder).as_posix(), size),
         ("flows/2026-01-01/x.mitm", -1),
         (f"bodies/{'0' * 64}", -1),
+        ("more.mitm", -1),
     }
 
 
@@ -263,15 +346,27 @@ def test_what_nothing_refers_to_is_named(folder):
         "DELETE FROM masks",
         "INSERT INTO sessions (id) VALUES ('x')",
         "DROP TABLE flows",
+        "INSERT INTO flows_fts (flows_fts, rowid, actions, resource, host, path) SELECT 'delete', seq, actions, resource, host,"
+        " path FROM flows WHERE seq = 3",
+        "CREATE TRIGGER hide AFTER INSERT ON flows BEGIN DELETE FROM flows WHERE seq = new.seq; END",
+        "DROP VIEW calls; CREATE VIEW calls AS SELECT * FROM flows WHERE outcome != 'refused'",
+        "DROP INDEX flows_session",
     ],
 )
 def test_changed_index(folder, change):
     with sqlite3.connect(folder / "index.db") as db:
-        db.execute(change)
+        for each in change.split("; C") if "VIEW" in change else [change]:
+            db.execute(each if each[:2] != "RE" else f"C{each}")
     db.close()
     report = verify(folder)
     assert report.verdict == "invalid"
     assert all(f.file == "index.db" for f in report.findings if f.severity == "invalid")
+
+
+def test_no_room_to_check_the_words(folder, monkeypatch):
+    """A full disk of the auditor's is no reason to call an index changed."""
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere/at/all")
+    assert verify(folder).verdict == "valid"
 
 
 def test_index_behind_the_log_is_fine(tmp_path, folder):
@@ -414,3 +509,61 @@ def test_verify_by_somebody_who_may_only_read(folder):
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("left", [0, 1])
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_start_signs_nothing_that_somebody_put_there(tmp_path, folder, attack, left):
+    """Checkpoints deleted, all of them or but the first, and the log rewritten: the next start does not sign it anew."""
+    lines = lines_of(folder)
+    attack(lines)
+    put(folder, chained(lines))
+    texts = list(note.split((folder / NOTES).read_text("utf-8").splitlines(keepends=True)))
+    (folder / NOTES).write_text("\n".join(texts[:left]) + "\n" * left, "utf-8")
+    (folder / ".resume").unlink(missing_ok=True)
+    before = (folder / LOG).read_bytes()
+    with pytest.raises(StoreError, match="checkpoints are missing"):
+        Recorder.open(folder, tmp_path / "state", configuration={})
+    assert (folder / LOG).read_bytes() == before
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("dressed", [False, True])
+def test_records_behind_a_stop(tmp_path, resume, dressed):
+    """Appended to a recording that had ended, bare or dressed as a start's batch: invalid, and no start signs them."""
+    folder = recorded(tmp_path, 3)
+    lines = lines_of(folder)
+    now = json.loads(lines[-1])["time"]
+    fake = [json.loads(line) for line in lines[1:3]]
+    if dressed:
+        fake.insert(0, json.loads(lines[0]))
+    put(folder, chained([*lines, *(canonical({**record, "flow": "fake", "time": now}) for record in fake)]))
+    if not resume:
+        (folder / ".resume").unlink()
+    assert any("behind the end of a run" in f.what or "are missing" in f.what for f in verify(folder).findings)
+    assert verify(folder).verdict == "invalid"
+    with pytest.raises(StoreError, match=r"behind the end of a run|checkpoints are missing"):
+        Recorder.open(folder, tmp_path / "state", configuration={})
+
+
+def test_a_long_time_without_a_signature(tmp_path):
+    """A few records in hours behind the last signature: unproven; the next start leaves a gap record that says so."""
+    signed = recorded(tmp_path, 2)
+    lines = lines_of(signed)[:-1]  # killed before its end
+    texts = list(note.split((signed / NOTES).read_text("utf-8").splitlines(keepends=True)))
+    (signed / NOTES).write_text("\n".join(texts[:-1]) + "\n", "utf-8")
+    last = json.loads(lines[-1])
+    extra = canonical({**last, "type": "alarm", "kind": "x", "message": "", "time": later(lines[0], 7200)})
+    put(signed, chained([*lines, extra]))
+    (signed / ".resume").unlink()
+    report = verify(signed)
+    assert report.verdict == "unproven" and "nothing was signed for 7200 s" in str(report.findings)
+    recorded(tmp_path, 1)
+    report = verify(signed)
+    assert report.verdict == "valid"
+    assert any("had not been signed when the gateway ended" in f.what for f in report.findings)
+
+
+def later(line: bytes, seconds: float) -> str:
+    moment = datetime.fromisoformat(json.loads(line)["time"]) + timedelta(seconds=seconds)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

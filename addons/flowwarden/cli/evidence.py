@@ -11,7 +11,7 @@ import click
 from rich.progress import Progress
 
 from ..errors import StoreError
-from ..recording.anchor import fetcher, from_option
+from ..recording.anchor import Outside, from_option
 from ..recording.index import rebuild as rebuild_index
 from ..recording.verify import verify as check
 from .common import console, fail, json_option, print_json, recordings_option, table
@@ -23,6 +23,11 @@ from .common import console, fail, json_option, print_json, recordings_option, t
 )
 @click.option("--key", "public_key", metavar="KEY", help="The evidence log's public key, if not the one in the log.")
 @click.option("--require-anchor", is_flag=True, help="Exit 3 unless something outside vouches for the log.")
+@click.option("--session", metavar="S", help="Prove this session's records, too: see --proof.")
+@click.option(
+    "--proof", "proof_file", type=click.Path(dir_okay=False, path_type=Path),
+    help="With --session: the file for its inclusion proof, which docs/verify_proof.py checks alone.  [default: S.proof]",
+)  # fmt: skip
 @click.option("--anchor", metavar="WHERE", help="Fetch anchored checkpoints from here, as warden_anchor says it.")
 @recordings_option
 @json_option
@@ -33,11 +38,13 @@ def verify(
     anchor: str | None,
     recordings: Path,
     as_json: bool,
+    session: str | None,
+    proof_file: Path | None,
 ) -> None:
     """Checks log, frames, bodies and index. Exit 0 valid, 1 invalid (says where), 3 unproven."""
     if not recordings.is_dir():
         raise StoreError(f"there is no folder {recordings}", "Give --recordings")
-    outside = from_option(anchor or "")
+    asked = from_option(anchor or "")
     with Progress(
         console=console(stderr=True), transient=True, disable=as_json or not console(stderr=True).is_terminal
     ) as bar:
@@ -47,7 +54,7 @@ def verify(
             checkpoint=checkpoint,
             public_key=public_key,
             require_anchor=require_anchor,
-            fetch=fetcher([outside]) if outside else None,
+            outside=Outside([asked]) if asked else None,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if as_json:
@@ -63,6 +70,7 @@ def verify(
                 "tail_records",
                 "tail_seconds",
                 "key",
+                "proven",
                 "removed",
             )
         }
@@ -74,10 +82,18 @@ def verify(
     else:
         for finding in report.findings:
             click.echo(f"{finding.severity}: {finding}")
+        word = " (by the recording's own word: give --anchor)" if report.anchors and not report.proven else ""
         click.echo(
             f"{report.verdict}: {report.records} records, {report.frames} frames, {report.bodies} bodies, "
-            f"{report.checkpoints} checkpoints; unanchored tail: {report.tail_records} records, {report.tail_seconds:.0f} s"
+            f"{report.checkpoints} checkpoints; unanchored tail{word}: {report.tail_records} records, "
+            f"{report.tail_seconds:.0f} s"
         )
+    if session:
+        from ..recording.proof import proof
+
+        file = proof_file or Path(f"{Path(session).name}.proof")
+        file.write_text(json.dumps(proof(recordings, session=session)), encoding="utf-8")
+        click.echo(f"proof: {file}", err=True)
     raise SystemExit(report.exit_code)
 
 
@@ -109,6 +125,12 @@ def rebuild(recordings: Path) -> None:
     help="What is written.",
 )
 @click.option("--flow", "flows", multiple=True, metavar="ID", help="Only these flows.")
+@click.option("--action", default="", metavar="GLOB", help="Only flows of these actions, such as 's3:Put*'.")
+@click.option(
+    "--decision", type=click.Choice(["", "allow", "approve", "deny"]), default="", help="Only what was decided so."
+)
+@click.option("--since", default="", metavar="T", help="Only from this time on (RFC 3339 or its beginning).")
+@click.option("--until", default="", metavar="T", help="Only before this time.")
 @click.option(
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Where to.  [default: standard output]"
 )
@@ -126,16 +148,21 @@ def export(
     output: Path | None,
     proof_file: Path | None,
     recordings: Path,
+    **asked: str,
 ) -> None:
     """Flows out of the recording, of a session or of all; with a proof that docs/verify_proof.py checks alone."""
     from ..recording.export import export as write
+    from ..recording.export import matching
     from ..recording.proof import proof
 
-    chosen = list(flows) or None
+    chosen = set(flows) or None
+    if any(asked.values()):
+        found = matching(recordings, session=session, **asked)
+        chosen = found if chosen is None else chosen & found
     with ExitStack() as stack:
         out = stack.enter_context(output.open("wb")) if output else sys.stdout.buffer
         count = write(recordings, out, format=form, session=session, flows=chosen, verbatim=proof_file is not None)  # type: ignore[arg-type]
-    if not count and (session or chosen):
+    if not count and (session or chosen is not None):
         if output:
             output.unlink()
         fail("there are no such flows; `flowwarden flows` lists them")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,49 +12,66 @@ from rich.progress import Progress
 
 from ..errors import ConfigError
 from .common import console, json_option, print_json, recordings_option, table
+from .session import environment, folder_option, save_bundle
+
+STATE_CA = Path("state/ca")
 
 
 @click.command()
 @click.argument("session", required=False)
 @click.option("--to", "url", metavar="URL", help="Send the recorded requests to this sandbox and compare the answers.")
-@click.option("--serve", "port", type=int, metavar="PORT", help="Answer an agent from the recording; nothing leaves.")
 @click.option(
-    "--rules", "folder", type=click.Path(file_okay=False, path_type=Path), help="Decide again under these rules."
+    "--serve",
+    "port",
+    type=int,
+    metavar="PORT",
+    help="Answer an agent from the recording as its HTTPS_PROXY; nothing leaves.",
 )
+@click.option("--rules", type=click.Path(file_okay=False, path_type=Path), help="Decide again under these rules.")
 @click.option("--since", default="", metavar="T", help="With --rules: from this time on (RFC 3339 or its beginning).")
 @click.option("--until", default="", metavar="T", help="With --rules: before this time.")
 @click.option(
-    "--secrets", type=click.Path(dir_okay=False, path_type=Path), help="JSON: what masks in requests stand for."
+    "--secrets", type=click.Path(dir_okay=False, path_type=Path), help="YAML or JSON: what masks in requests stand for."
 )
 @click.option("--allow-host", multiple=True, metavar="HOST", help="A target host other than loopback.")
 @click.option("--diff", "with_diff", is_flag=True, help="Print every difference.")
+@click.option(
+    "--ca", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+    help="With --serve: folder of the CA that answers. Without it the gateway's in state/ca, or one made for the purpose.",
+)  # fmt: skip
+@folder_option
 @recordings_option
 @json_option
 def replay(
     session: str | None,
     url: str | None,
     port: int | None,
-    folder: Path | None,
+    rules: Path | None,
     recordings: Path,
     as_json: bool,
     **more: Any,
 ) -> None:
-    """A recorded session again. Exit 0: every answer was the same, no call was missed, nothing that ran is refused now."""
-    if sum(each is not None for each in (url, port, folder)) != 1:
+    """A recorded session again. Exit 0: every answer was the same, no call was missed, nothing that ran is refused now.
+
+    --serve prints the environment for the agent, as `session start` does: proxy, CA bundle, keys that are worth nothing.
+    """
+    if sum(each is not None for each in (url, port, rules)) != 1:
         raise ConfigError("say one of --to URL, --serve PORT, --rules DIR")
-    if folder is not None:
-        raise SystemExit(_decide(recordings, session, folder, more["since"], more["until"], as_json))
+    if rules is not None:
+        raise SystemExit(_decide(recordings, session, rules, more["since"], more["until"], as_json))
     if not session:
         raise ConfigError("say which session", "`flowwarden flows` shows them")
     if port is not None:
-        raise SystemExit(_serve(recordings, session, port, as_json))
+        raise SystemExit(_serve(recordings, session, port, as_json, **more))
     raise SystemExit(_send(recordings, session, url or "", as_json, **more))
 
 
 def _send(recordings: Path, session: str, url: str, as_json: bool, **more: Any) -> int:
+    from ..replay.secrets import Secrets
     from ..replay.send import replay_to
 
-    compared = replay_to(recordings, session, url, secrets=_secrets(more["secrets"]), allow_host=more["allow_host"])
+    secrets = Secrets.load(more["secrets"]) if more["secrets"] else None
+    compared = replay_to(recordings, session, url, secrets=secrets, allow_host=more["allow_host"])
     if as_json:
         print_json([{name: getattr(each, name) for name in each.__slots__} for each in compared])
     else:
@@ -67,36 +85,43 @@ def _send(recordings: Path, session: str, url: str, as_json: bool, **more: Any) 
     return 0 if all(c.verdict in ("same", "skipped") for c in compared) else 1
 
 
-def _secrets(file: Path | None) -> dict[str, str] | None:
-    if file is None:
-        return None
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--secrets {file}: {error}") from None
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise ConfigError(f"--secrets {file} has to be a JSON object of texts")
-    return found
-
-
-def _serve(recordings: Path, session: str, port: int, as_json: bool) -> int:
+def _serve(recordings: Path, session: str, port: int, as_json: bool, **more: Any) -> int:
     from ..replay.answers import Answers
     from ..replay.serve import Server
 
-    answers = Answers(recordings, session)
-    server = Server(answers, port)
-    click.echo(f"answering from {session} at {server.url} until Ctrl-C; set AWS_ENDPOINT_URL={server.url}", err=True)
+    found = Answers(recordings, session, missed=lambda miss: click.echo(f"missed: {miss}", err=True))
+    server = Server(found, port, ca=more["ca"] or (STATE_CA if (STATE_CA / "mitmproxy-ca.pem").is_file() else None))
     try:
+        _tell(server, session, more["folder"], as_json)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stop is no reason to keep the misses
         server.run()
     except KeyboardInterrupt:
         pass
-    misses = [{name: getattr(miss, name) for name in miss.__slots__} for miss in answers.misses]
+    finally:
+        server.close()
     if as_json:
-        print_json({"misses": misses})
-    else:
-        for miss in misses:
-            click.echo(f"missed: {miss}")
-    return 1 if misses else 0
+        misses = [{name: getattr(miss, name) for name in miss.__slots__} for miss in found.misses]
+        print_json({"answered": found.hits, "misses": misses, "left": found.left})
+        return 1 if misses else 0
+    click.echo(f"{found.hits} answered, {len(found.misses)} missed, {len(found.left)} of the recording not asked for")
+    if found.misses:
+        rows = ((miss.operation, miss.method, miss.host, miss.path[:60], miss.why) for miss in found.misses)
+        console().print(table("Missed", ("operation", "method", "host", "path", "why"), rows))
+    return 1 if found.misses else 0
+
+
+def _tell(server: Any, session: str, folder: Path, as_json: bool) -> None:
+    """The environment of `session start`, for this proxy; on standard error where programs read the other."""
+    bundle, fingerprint = save_bundle(
+        server.ca.read_text(encoding="ascii"), folder / "replay"
+    )  # beside `session start`'s
+    told = {"session": session, "proxy": "http://flowwarden:replay@127.0.0.1", "credentials": server.keys}
+    variables = environment(told, bundle, server.answers.region, server.url)
+    click.echo(f"answering from {session} until Ctrl-C; CA fingerprint (SHA-256) {fingerprint}", err=True)
+    click.echo(f"for a client without a proxy: AWS_ENDPOINT_URL={server.url}", err=True)
+    click.echo(
+        "".join(f"export {name}={shlex.quote(text)}\n" for name, text in variables.items()), nl=False, err=as_json
+    )
 
 
 def _decide(recordings: Path, session: str | None, folder: Path, since: str, until: str, as_json: bool) -> int:

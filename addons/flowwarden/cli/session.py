@@ -199,9 +199,14 @@ def write_bundle(proxy: str, folder: Path) -> tuple[Path, str]:
     """Writes the gateway's CA alone and the system's CAs with it; gives the bundle's path and the CA's fingerprint."""
     pem = _fetch(proxy, "GET", "/ca.pem").decode("ascii", "replace")
     try:
-        der = ssl.PEM_cert_to_DER_cert(pem)
+        return save_bundle(pem, folder)
     except ValueError:
         raise FlowwardenError(f"{proxy} did not answer with a certificate", "Is that the gateway?") from None
+
+
+def save_bundle(pem: str, folder: Path) -> tuple[Path, str]:
+    """The same of a CA that is at hand. ValueError if it is no certificate."""
+    der = ssl.PEM_cert_to_DER_cert(pem)
     system = next((Path(name).read_text(encoding="utf-8") for name in _SYSTEM_BUNDLES if Path(name).is_file()), "")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

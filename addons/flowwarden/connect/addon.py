@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mitmproxy import http, tls
+from mitmproxy import connection, http, tls
 from mitmproxy.proxy import context as proxy_context
 from mitmproxy.proxy import server_hooks
 
@@ -46,12 +46,17 @@ class Connect(Station):
 
     def layer_refused(self, context: proxy_context.Context) -> None:
         tunnel = access.tunnel(context.client)
-        self.services.note("tunnel", {"refused": "neither HTTP nor TLS", "host": tunnel.host, "port": tunnel.port})
+        self._note(context.client, {"refused": "neither HTTP nor TLS", "host": tunnel.host, "port": tunnel.port})
 
     def tunnel_refused(self, flow: http.HTTPFlow) -> None:
         why = access.of(flow).refusal
         target = f"{flow.request.host}:{flow.request.port}"[:300]
-        self.services.note("tunnel", {"refused": why.message if why else "", "target": target})
+        self._note(flow.client_conn, {"refused": why.message if why else "", "target": target})
+
+    def _note(self, client: connection.Client, record: dict[str, Any]) -> None:
+        record["client"] = address = str(client.peername[0]) if client.peername else ""
+        if self.services.repeats.alone(address, f"{record.get('target', record.get('host'))}: {record['refused']}"):
+            self.services.note("tunnel", record)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         request, client = flow.request, flow.client_conn

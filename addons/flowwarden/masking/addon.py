@@ -187,6 +187,6 @@ def _ranged(owner: Access) -> bool:
 
 def _length(response: http.Response) -> int | None:
     announced = response.headers.get("content-length")
-    if response.status_code in (204, 304):
+    if response.status_code in (101, 204, 304):
         return 0
     return int(announced) if announced is not None and announced.isdigit() else None

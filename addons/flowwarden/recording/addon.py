@@ -11,13 +11,13 @@ from mitmproxy import http
 from .. import access, proof
 from ..access import Access
 from ..credentials import names
-from ..errors import StoreError
+from ..errors import Refusal, StoreError
 from ..failing import stream_request
 from ..judge import Judge
 from ..signing.upload import Upload
 from ..station import Station
 from ..types import Call, Headers, Request
-from . import records
+from . import messages, records
 from .frames import FrameEncoder
 from .passed import Passed
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..services import Services
 
 MARKS = {"denied": ":no_entry:", "held": ":hourglass:", "masked": ":lock:"}
+_BROKEN = 1006  # a WebSocket whose connection broke (RFC 6455 section 7.4.1)
 _EMPTY = hashlib.sha256(b"").hexdigest()
 _NOTHING = Call(aws=False)
 _PRESIGNED = re.compile(r"([?&]X-Amz-(?:Signature|Security-Token)=)[^&]*", re.IGNORECASE)
@@ -76,6 +77,9 @@ class Record(Station):
 
     async def response(self, flow: http.HTTPFlow) -> None:
         owner = access.of(flow)
+        if flow.websocket is not None and owner.refusal is None:
+            proof.let_out(flow, self.name)  # the call is over when the WebSocket is
+            return
         if not owner.recorded:
             await self._record(flow, owner, "refused" if owner.refusal is not None and owner.intent is None else "ok")
             owner.recorded = owner.refusal is None or flow.response is proof.of(flow).own_answer
@@ -87,9 +91,37 @@ class Record(Station):
             owner.recorded = True
             await self._record(flow, owner, "cut")
 
-    async def websocket_end(self, flow: http.HTTPFlow) -> None:
+    def websocket_message(self, flow: http.HTTPFlow) -> None:
+        """Messages stay on the flow up to a size; then they go to bodies/. StoreError if they cannot be written."""
+        assert flow.websocket is not None
         owner = access.of(flow)
-        await self._record(flow, owner, "ok")
+        owner.socket_size += len(flow.websocket.messages[-1].content)
+        if owner.socket_size >= messages.MOST:
+            self._spill(flow, owner)
+
+    def _spill(self, flow: http.HTTPFlow, owner: Access) -> None:
+        assert flow.websocket is not None
+        full = owner.decision is None or owner.decision.record == "full"
+        passed = owner.bodies.get("websocket")
+        if passed is None:
+            passed = owner.bodies["websocket"] = Passed(self.services.recorder.body_sink() if full else None)
+        told = list(flow.websocket.messages)
+        owner.answer_size += owner.socket_size
+        owner.socket_size = 0
+        passed.write(messages.encode(message.get_state() for message in told))
+        flow.websocket.messages.clear()
+
+    async def websocket_end(self, flow: http.HTTPFlow) -> None:
+        """One outcome for the whole of it; a rule's `record: metadata` leaves hash and length of the messages."""
+        assert flow.websocket is not None
+        owner, socket = access.of(flow), flow.websocket
+        owner.recorded = True
+        if owner.decision is not None and owner.decision.record != "full" and socket.messages:
+            self._spill(flow, owner)
+        owner.answer_size += owner.socket_size
+        owner.notes.append(f"WebSocket closed with {socket.close_code} {socket.close_reason or ''}".rstrip())
+        broken = owner.refusal is not None or socket.close_code == _BROKEN
+        await self._record(flow, owner, "cut" if broken else "ok")
 
     async def _record(self, flow: http.HTTPFlow, owner: Access, ending: records.Ending) -> None:
         refusal, response = owner.refusal, flow.response
@@ -97,8 +129,12 @@ class Record(Station):
             ending = "unknown"  # it was sent, and what came of it the agent does not learn from us
         label(flow, owner)
         self.services.counts[_verb(owner), ending] += 1
+        if owner.session is None and owner.intent is None and not self._alone(flow, refusal):
+            return
         session = owner.session.id if owner.session is not None else ""
         bodies = [await passed.end(which) for which, passed in owner.bodies.items()]
+        if owner.decision is not None and owner.decision.record != "full" and "response" not in owner.bodies:
+            bodies += _left_out(response)
         record = records.outcome(
             flow.id,
             ending,
@@ -117,6 +153,12 @@ class Record(Station):
             record["notes"] = list(owner.notes)
         frame = None if owner.internal else self._frame(flow, owner)
         await self.services.recorder.outcome(record, frame, session=session or "unidentified")
+
+    def _alone(self, flow: http.HTTPFlow, refusal: Refusal | None) -> bool:
+        """Whether what a stranger asked for has a record of its own, or is counted with more of the same."""
+        client = flow.client_conn.peername
+        what = f"{flow.request.method} {flow.request.host}: {refusal.message if refusal is not None else ''}"
+        return self.services.repeats.alone(str(client[0]) if client else "", what)
 
     def _frame(self, flow: http.HTTPFlow, owner: Access) -> bytes:
         """What the agent saw; the request with the same masks applied, and no credential in either."""
@@ -144,6 +186,14 @@ class Record(Station):
         masked = masker.mask_request_for_recording(owner.call or _NOTHING, fields, body or b"")
         path = told(masker.mask_text(flow.request.path)).encode("latin-1", "replace")
         return masked.headers, None if body is None else masked.body, path
+
+
+def _left_out(response: http.Response | None) -> list[records.BodyAt]:
+    """Hash and length of a whole answer that a rule keeps out of the recording."""
+    content = response.raw_content if response is not None else None
+    if not content:
+        return []
+    return [{"of": "response", "sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "kept": False}]
 
 
 def about(owner: Access, services: Services) -> records.About:

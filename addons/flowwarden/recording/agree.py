@@ -5,12 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from . import rows
 from .schema import FLOW_COLUMNS
 
 _MOST = 20
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 
 
 class Agreement:
@@ -72,7 +74,7 @@ class Agreement:
             self._compare(min(self._flows, default=record["seq"]))
 
     def _again(self, seq: int, end: rows.Row) -> None:
-        """A second outcome (a WebSocket has two): the index has to hold this one, not the one compared before."""
+        """A second outcome (the answer was recorded, and could then not be given): the index has to hold this one, not the one compared before."""
         suspect = self._suspects.pop(seq, None)
         if suspect is None:
             self._problem("the flow's row differs from the log: it does not know of a later outcome", seq)
@@ -120,8 +122,11 @@ class Agreement:
                 for seq in sorted(found.keys() | self._masks.keys()):
                     if found.get(seq) != self._masks.get(seq):
                         self._problem("the flow's masks differ from the log", seq)
-                for table in self._others.differing(self._db):
-                    self._problem(f"the table {table} differs from the log", -1)
+                if not _older(self._db):
+                    for what in _structure(self._db):
+                        self._problem(what, -1)
+                    for table in self._others.differing(self._db):
+                        self._problem(f"the table {table} differs from the log", -1)
             except sqlite3.Error as error:
                 self._unreadable(error)
         if self._db is not None:
@@ -138,6 +143,53 @@ class Agreement:
         if self._db is not None:
             self._db.close()
         self._db = None
+
+
+def _older(db: sqlite3.Connection) -> bool:
+    """Whether not every migration has run: whoever opens it next makes its tables anew from the log."""
+    from .index import Index
+
+    asked = "SELECT count(*) FROM _sqlite_migrations WHERE migration_set = 'flowwarden_index'"
+    fresh = Index(Path(":memory:"))
+    try:
+        return bool(db.execute(asked).fetchone()[0] < fresh.connection.execute(asked).fetchone()[0])
+    finally:
+        fresh.close()
+
+
+def _structure(db: sqlite3.Connection) -> Iterator[str]:
+    """Tables, views and triggers that are not the index's own, and a full-text index that does not hold the flows' words."""
+    from .index import Index
+
+    fresh = Index(Path(":memory:"))
+    try:
+        asked = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat%'"
+        odd = {tuple(row) for row in fresh.connection.execute(asked)} ^ {tuple(row) for row in db.execute(asked)}
+        if odd:
+            yield f"the index is not built as it should be: {', '.join(sorted({name for _, name, _ in odd}))}"
+            return
+    finally:
+        fresh.close()
+    if not _words_agree(db):
+        yield "the full-text index does not hold the words of the flows"
+
+
+def _words_agree(db: sqlite3.Connection) -> bool:
+    """FTS5's own check, on a copy: it is an INSERT, and an auditor only reads. True where there is no room for a copy."""
+    try:
+        with TemporaryDirectory(prefix="flowwarden-verify-") as folder:
+            copy = sqlite3.connect(f"{folder}/index.db", isolation_level=None)
+            try:
+                copy.execute("PRAGMA synchronous = OFF")
+                db.backup(copy)
+                copy.execute("INSERT INTO flows_fts (flows_fts, rank) VALUES ('integrity-check', 1)")
+            finally:
+                copy.close()
+    except sqlite3.DatabaseError as error:
+        return error.sqlite_errorcode & 0xFF in _NO_ROOM
+    except OSError:
+        pass
+    return True
 
 
 class _Others:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,6 +28,9 @@ class Anchor(Protocol):
     def put(self, checkpoint: str) -> dict[str, Any]: ...
 
     def fetch(self, receipt: Mapping[str, Any]) -> str: ...
+
+    def beyond(self, origin: str, size: int) -> str | None:
+        """A checkpoint of this log over more records than `size`; None if there is none, or that cannot be asked here."""
 
 
 class S3Anchor:
@@ -80,6 +83,17 @@ class S3Anchor:
             raise StoreError(f"{receipt['key']} is not locked: it vouches for nothing")
         return str(answer["Body"].read(1 << 16).decode("utf-8", "replace"))
 
+    def beyond(self, origin: str, size: int) -> str | None:
+        """Versions are asked for, so that neither a delete marker nor a later version hides one."""
+        folder = f"{self._prefix}{origin}/"
+        asked: dict[str, Any] = {"Prefix": folder, "KeyMarker": f"{folder}{size:020d}~", "MaxKeys": 100}
+        for found in self._call("list_object_versions", **asked).get("Versions") or ():
+            try:
+                return self.fetch({"key": found["Key"], "version": found["VersionId"]})
+            except StoreError:
+                continue  # what is not locked vouches for nothing
+        return None
+
     def _call(self, name: str, **more: Any) -> Any:
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -114,6 +128,9 @@ class CommandAnchor:
 
     def fetch(self, receipt: Mapping[str, Any]) -> str:
         raise StoreError("what a command anchored has to be given by --checkpoint")
+
+    def beyond(self, origin: str, size: int) -> str | None:
+        return None
 
 
 class Anchors:
@@ -222,14 +239,20 @@ def _s3(text: str, client: Any) -> S3Anchor:
     )
 
 
-def fetcher(anchors: Sequence[Anchor]) -> Callable[[Mapping[str, Any]], str]:
-    """What `verify` fetches anchored checkpoints with."""
-    by_kind = {anchor.kind: anchor for anchor in anchors}
+class Outside:
+    """What `verify` asks the anchors: the checkpoint behind a record, and whether they know of more than the log has."""
 
-    def fetch(record: Mapping[str, Any]) -> str:
-        anchor = by_kind.get(str(record.get("kind")))
+    def __init__(self, anchors: Sequence[Anchor]) -> None:
+        self._by_kind = {anchor.kind: anchor for anchor in anchors}
+
+    def fetch(self, record: Mapping[str, Any]) -> str:
+        """StoreError if it cannot be had."""
+        anchor = self._by_kind.get(str(record.get("kind")))
         if anchor is None:
             raise StoreError(f"no anchor of kind {record.get('kind')} is set up here")
         return anchor.fetch(record["receipt"])
 
-    return fetch
+    def beyond(self, origin: str, size: int) -> str | None:
+        """A checkpoint over more records than the log has: its end was cut off. StoreError if nobody can say."""
+        found = (anchor.beyond(origin, size) for anchor in self._by_kind.values())
+        return next((text for text in found if text), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Collection, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -44,6 +45,23 @@ def export(
         if progress:
             progress(count)
     return count - 1 if format == "har" else count
+
+
+def matching(
+    folder: Path, *, session: str | None = None, action: str = "", decision: str = "", since: str = "", until: str = ""
+) -> set[str]:
+    """The ids of flows that fit all that is asked; `action` is a glob, times are RFC 3339 or their beginnings. StoreError."""
+    found = set()
+    for call, _ in outcomes(folder, session):
+        names = [*(call.get("actions") or ()), f"{call.get('service', '')}:{call.get('operation', '')}"]
+        if (
+            (not action or any(fnmatchcase(name, action) for name in names))
+            and (not decision or call.get("decision") == decision)
+            and (not since or call["time"] >= since)
+            and (not until or call["time"] < until)
+        ):
+            found.add(str(call.get("flow", "")))
+    return found
 
 
 def _mitm(folder: Path, picked: Iterator[tuple[Record, Record]], verbatim: bool) -> Iterator[bytes]:

@@ -47,7 +47,7 @@ class Passed:
         self._parts, self._size = [], 0
         return data
 
-    async def end(self, of: Literal["request", "response"]) -> BodyAt:
+    async def end(self, of: Literal["request", "response", "websocket"]) -> BodyAt:
         """StoreError if it cannot be made durable."""
         try:
             digest, size, path = await asyncio.to_thread(self._finish)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
+from . import messages
 from .canonical import parsed
 from .frames import decode
 from .ledger import LOG
@@ -103,7 +104,9 @@ def full_bodies(folder: Path, state: dict[str, Any], outcome: dict[str, Any]) ->
     """Puts bodies that were too large for the frame back into a flow's state. StoreError if one is not what it was."""
     for body in outcome.get("bodies", ()):
         message = state.get(body["of"])
-        if body["kept"] and message:
+        if body["of"] == "websocket" and body["kept"] and message:
+            message["messages"] = [*messages.decode(body_bytes(folder, body["sha256"])), *message["messages"]]
+        elif body["kept"] and message:
             message["content"] = body_bytes(folder, body["sha256"])
     return state
 

@@ -24,11 +24,11 @@ from .writer import LARGEST_BATCH, Writer
 class Recorder:
     """Open it with `Recorder.open`, close it with `close`. Its methods belong to one event loop."""
 
-    def __init__(self, folder: Path, writer: Writer, lock: int, disk: Disk, key: Path) -> None:
+    def __init__(self, folder: Path, writer: Writer, locks: list[int], disk: Disk, key: Path) -> None:
         self.folder = folder
         self._key = key
         self._writer = writer
-        self._lock = lock
+        self._locks = locks
         self._disk = disk
         self._queue = writer.queue
         self._handing: list[Entry] = []
@@ -47,23 +47,24 @@ class Recorder:
         retry: float = 1.0,
         committed: Callable[[], None] | None = None,
     ) -> Recorder:
-        """Takes the folder for this gateway, repairs what a crash left, and puts the `start` record down.
+        """Takes both folders for this gateway, repairs what a crash left, and puts the `start` record down.
 
         `key` is the evidence key's file (state/evidence.key by default), `retry` the seconds between attempts to write
         again after a full disk, `committed` is called from the writer's thread after each batch. StoreError if the
-        folder cannot be written, belongs to a running gateway, or holds a log that is not whole.
+        folder cannot be written, one of them belongs to a running gateway, or it holds a log that is not whole.
         """
         disk = disk or Disk()
         key = key or state / keys.FILE
-        lock = _lock(folder)
+        locks = [_lock(folder, 0o750, "warden_recordings")]
         try:
+            locks.append(_lock(state, 0o700, "warden_state"))
             ledger = begin(folder, configuration=configuration, clock=clock, key=key, disk=disk)
         except BaseException:
-            os.close(lock)
+            _let_go(locks)
             raise
         writer = Writer(ledger, retry=retry, committed=committed)
         writer.start()
-        return cls(folder, writer, lock, disk, key)
+        return cls(folder, writer, locks, disk, key)
 
     @property
     def ready(self) -> bool:
@@ -142,6 +143,7 @@ class Recorder:
         before = self._writer.ledger.clock() - keep
         for record in await asyncio.to_thread(lambda: list(expired(self.folder, before))):
             await self.append("removal", record)
+            await self.checkpoint()  # verify takes nobody's word for a removal that is not signed
             count += await asyncio.to_thread(remove, self.folder, record)
         return count
 
@@ -157,24 +159,27 @@ class Recorder:
     def close_now(self) -> None:
         """`close` for callers without an event loop; it waits."""
         self._writer.stop()
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        _let_go(self._locks)
 
 
-def _lock(folder: Path) -> int:
+def _let_go(locks: list[int]) -> None:
+    while locks:
+        os.close(locks.pop())
+
+
+def _lock(folder: Path, mode: int, option: str) -> int:
     """Holds the folder for this process. StoreError."""
     try:
-        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
         handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise StoreError(
             f"{folder} cannot be written: {error.strerror}",
-            "warden_recordings has to name a folder that the gateway may write",
+            f"{option} has to name a folder that the gateway may write",
         ) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(handle)
-        raise StoreError(f"another gateway records to {folder}", "Give each gateway a folder of its own") from None
+        raise StoreError(f"another gateway uses {folder}", f"Give each gateway a {option} of its own") from None
     return handle

@@ -20,6 +20,11 @@ TYPES = frozenset(
 )  # fmt: skip
 
 
+def aftermath(record: Mapping[str, Any]) -> bool:
+    """Whether a record is one that a start puts down together with itself: what a crash left."""
+    return record["type"] == "gap" or (record["type"] == "outcome" and record.get("outcome") == UNKNOWN)
+
+
 class About(TypedDict):
     """What a record says of the call itself: in an intent, or in the outcome of a call that was refused without one."""
 
@@ -61,7 +66,7 @@ class FrameAt(TypedDict):
 class BodyAt(TypedDict):
     """A body outside its frame: what its hash and size are, and whether it was kept in bodies/."""
 
-    of: Literal["request", "response"]
+    of: Literal["request", "response", "websocket"]
     sha256: str
     size: int
     kept: bool

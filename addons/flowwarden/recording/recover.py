@@ -17,7 +17,9 @@ from .disk import Disk
 from .journal import replay
 from .ledger import CHECKPOINTS, LOG, Head
 from .merkle import leaf_hash
+from .records import aftermath
 from .resume import take
+from .writer import LONGEST_UNSIGNED, MOST_UNSIGNED
 
 LARGEST_TEAR = 64 << 20  # bytes behind the first bad line that can still be one torn batch
 REPAIR = ".repair"
@@ -39,6 +41,11 @@ class Found:
     renamed: list[tuple[Path, Path]] = field(default_factory=list)
     checkpointed: int = -1
     runs: int = 0
+    start: str = ""  # time of the last unsigned `start`, the first record of a batch
+    after_start: bool = False  # whether that run went on, which it does when its start is signed
+    signed_time: float = 0.0
+    stopped: bool = False  # the last record ends a run
+    behind_stop: bool = False
 
 
 def recover(folder: Path) -> Found:
@@ -89,8 +96,33 @@ def _read_log(folder: Path, last: note.Checkpoint | None, found: Found) -> bytes
             head.seq += 1
             if last and head.seq == last.size:
                 root = head.tree.root()
+                found.start, found.after_start, found.signed_time = "", False, head.time
     _tear(folder, LOG, good, found)
+    _unsigned(folder, head.seq - (last.size if last else 0), found)
     return root
+
+
+def _ends_run(folder: Path, offset: int) -> bool:
+    """Whether the record that ends at an offset is a `stop`; its line is a short one."""
+    with (folder / LOG).open("rb") as file:
+        file.seek(max(0, offset - 4096))
+        line = file.read(min(offset, 4096)).split(b"\n")[-2:][0]
+    return b'"type":"stop"' in line
+
+
+def _unsigned(folder: Path, count: int, found: Found) -> None:
+    """StoreError for an end that a gateway would have signed: to go on would be to sign what somebody put there."""
+    if count > MOST_UNSIGNED or (count > 0 and found.after_start):
+        raise StoreError(
+            f"{folder / LOG} ends with {count} records that a gateway would have signed: checkpoints are missing",
+            _VERIFY,
+        )
+    if found.behind_stop:
+        raise StoreError(f"{folder / LOG} goes on behind the end of a run", _VERIFY)
+    waited = found.head.time - found.signed_time
+    if count > 0 and found.signed_time and waited > LONGEST_UNSIGNED:
+        reason = f"{count} records in {waited:.0f} s had not been signed when the gateway ended"
+        found.gaps.append({"reason": reason, "file": LOG, "offset": 0, "length": 0, "sha256": ""})
 
 
 def _resume(folder: Path, last: note.Checkpoint | None, found: Found) -> int:
@@ -100,6 +132,8 @@ def _resume(folder: Path, last: note.Checkpoint | None, found: Found) -> int:
         return 0
     found.head, offset, more = left
     found.resumed = True
+    found.signed_time = found.head.time
+    found.stopped = _ends_run(folder, offset)
     found.origin, found.key, found.runs = str(more["origin"]), str(more["key"]), int(more["run"])
     return offset
 
@@ -119,6 +153,13 @@ def _follows(text: bytes, head: Head, found: Found) -> bool:
 
 def _note(record: dict[str, Any], head: Head, found: Found) -> None:
     kind = record["type"]
+    if kind == "start":
+        found.start, found.after_start = record["time"], False
+    elif found.start and (record["time"] != found.start or not aftermath(record)):
+        found.after_start = True
+    if found.stopped and kind != "start":
+        found.behind_stop = True
+    found.stopped = kind == "stop"
     if kind == "intent":
         head.open[head.seq] = (record["flow"], record["session"])
     elif kind == "outcome":

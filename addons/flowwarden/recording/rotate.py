@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 NEW = ".new"
 
 
-def _statement(origin: str, old: VerifierKey, new: VerifierKey, size: int) -> bytes:
-    """What both keys sign: which log, which keys, from which record on."""
-    return b"flowwarden key rotation\n" + canonical({"origin": origin, "old": str(old), "new": str(new), "size": size})
+def _statement(origin: str, old: VerifierKey, new: VerifierKey, size: int, root: bytes) -> bytes:
+    """What both keys sign: which log, which keys, and behind which records, so that it fits no other history."""
+    about = {"origin": origin, "old": str(old), "new": str(new), "size": size, "root": root.hex()}
+    return b"flowwarden key rotation\n" + canonical(about)
 
 
-def rotation(origin: str, old: Signer, new: Signer, size: int) -> dict[str, Any]:
-    """The `key` record that stands at seq `size`; checkpoints over more records than that bear the new key's signature."""
-    statement = _statement(origin, old.verifier, new.verifier, size)
+def rotation(origin: str, old: Signer, new: Signer, size: int, root: bytes) -> dict[str, Any]:
+    """The `key` record that stands at seq `size`, behind records with this tree head; what is more the new key signs."""
+    statement = _statement(origin, old.verifier, new.verifier, size, root)
     return {
         "old": str(old.verifier),
         "new": str(new.verifier),
@@ -35,11 +36,11 @@ def rotation(origin: str, old: Signer, new: Signer, size: int) -> dict[str, Any]
     }
 
 
-def rotated(record: dict[str, Any], old: VerifierKey, origin: str) -> bool:
-    """Whether a `key` record hands over from this old key, signed by both."""
+def rotated(record: dict[str, Any], old: VerifierKey, origin: str, root: bytes) -> bool:
+    """Whether a `key` record hands over from this old key, signed by both over the records before it."""
     try:
         new = VerifierKey.parse(record["new"])
-        statement = _statement(origin, old, new, record["seq"])
+        statement = _statement(origin, old, new, record["seq"], root)
         return (
             record["old"] == str(old)
             and old.verifies(statement, base64.b64decode(record["old_signature"], validate=True))
@@ -61,7 +62,7 @@ def hand_over(ledger: Ledger, path: Path) -> str:
     fresh.unlink(missing_ok=True)
     old = ledger.signers[0]
     new = Signer(ledger.origin, keys.make(fresh))
-    entry = Entry("key", rotation(ledger.origin, old, new, ledger.head.seq))
+    entry = Entry("key", rotation(ledger.origin, old, new, ledger.head.seq, ledger.head.tree.root()))
     ledger.commit([entry])
     ledger.signers = [new, old]
     ledger.checkpoint()

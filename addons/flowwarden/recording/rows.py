@@ -69,9 +69,16 @@ def refused_row(record: Record) -> Row:
         "outcome": "refused",
         "ended": record["time"],
         "code": str(record.get("code") or ""),
-        "reason": str(record.get("reason") or record.get("refused") or ""),
+        "reason": _refused(record),
         "outcome_seq": record["seq"],
     }
+
+
+def _refused(record: Record) -> str:
+    why = str(record.get("reason") or record.get("refused") or "")
+    if "count" in record:  # see repeats.py
+        return f"{record['count']} times {why}, from {record.get('client', '')}; the last: {record.get('last', '')}"
+    return why
 
 
 REFUSED = frozenset({"tunnel", "decision"})  # record types that `refused_row` is for
@@ -110,7 +117,7 @@ def session_row(record: Record) -> Row:
         "agent": principal.get("agent", ""),
         "owner": principal.get("owner", ""),
         "groups": " ".join(principal.get("groups") or ()),
-        "name": principal.get("name", ""),
+        "display_name": principal.get("name", ""),
         "started": moment(record.get("started")),
         "expires": moment(record.get("expires")),
         "phantom": record.get("phantom", ""),
@@ -139,6 +146,7 @@ def approval_row(record: Record) -> Row:
         "flow": record.get("flow"),
         "digest": record.get("digest"),
         "reason": record.get("reason"),
+        "operation": (record.get("summary") or {}).get("operation"),
         "answered_by": by.get("subject") if record.get("event") != "viewed" else None,
         "asked": record["time"] if record.get("event") == "asked" else None,
     }.items():

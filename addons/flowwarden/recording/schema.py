@@ -49,3 +49,34 @@ def tables(db: Database) -> None:
             tokenize="unicode61 remove_diacritics 0", columnsize=0, detail=full);
         INSERT INTO position VALUES (0, 0, 0, '');
     """)
+
+
+@migrations()
+def labels(db: Database) -> None:
+    """What a person reads: a name for each row, which browsers of databases show in links, and a view of calls.
+
+    Tables whose columns change are made anew and the log is read again from its beginning: nothing here is evidence.
+    """
+    db.executescript("""
+        DROP TABLE flows_fts;
+        CREATE VIRTUAL TABLE flows_fts USING fts5(actions, resource, host, path, content="flows", content_rowid="seq",
+            tokenize="unicode61 remove_diacritics 0", columnsize=0, detail=full);
+        DROP TABLE sessions;
+        CREATE TABLE sessions (id TEXT PRIMARY KEY, issuer TEXT, subject TEXT, agent TEXT, owner TEXT, groups TEXT,
+            display_name TEXT, started TEXT, expires TEXT, ended TEXT, reason TEXT, phantom TEXT,
+            name TEXT GENERATED ALWAYS AS (coalesce(nullif(display_name, ''), subject) || ', ' || started) VIRTUAL);
+        DROP TABLE approvals;
+        CREATE TABLE approvals (id TEXT PRIMARY KEY, session TEXT REFERENCES sessions(id), flow TEXT, operation TEXT,
+            state TEXT, asked TEXT, changed TEXT, answered_by TEXT, reason TEXT, digest TEXT,
+            name TEXT GENERATED ALWAYS AS (coalesce(operation || ', ', '') || state) VIRTUAL);
+        DELETE FROM flows;
+        ALTER TABLE flows ADD COLUMN name TEXT GENERATED ALWAYS AS
+            (coalesce(nullif(action, ''), method || ' ' || host) || ', ' || time) VIRTUAL;
+        DELETE FROM masks;
+        DELETE FROM leases;
+        ALTER TABLE leases ADD COLUMN name TEXT GENERATED ALWAYS AS (coalesce(nullif(role, ''), access_key_id)) VIRTUAL;
+        CREATE VIEW calls AS SELECT time, subject, agent, coalesce(nullif(action, ''), method || ' ' || host) AS action,
+            resource, decision, rules, outcome, status, code, reason, masked, request_id, session, approval, seq
+            FROM flows;
+        UPDATE position SET offset = 0, seq = 0, prev = '';
+    """)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import StoreError
 from . import note
 from .ledger import CHECKPOINTS, LOG
 from .note import Checkpoint, VerifierKey
 from .walk import Walk, walk
+from .writer import LONGEST_UNSIGNED, MOST_UNSIGNED
+
+if TYPE_CHECKING:
+    from .anchor import Outside
 
 Severity = Literal["invalid", "unproven", "note"]
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
@@ -75,15 +79,15 @@ def verify(
     checkpoint: Path | None = None,
     public_key: VerifierKey | str | None = None,
     require_anchor: bool = False,
-    fetch: Callable[[Mapping[str, Any]], str] | None = None,
+    outside: Outside | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Checks a whole recording.
 
     `checkpoint` is a copy that somebody kept elsewhere, `public_key` the key that the recording has to be signed with
-    (without it the log's own first key is taken at its word). `require_anchor` asks for proof from outside. `fetch` gets
-    the checkpoint behind an `anchor` record from where it was anchored (`anchor.fetcher`); without it the recording's own
-    word for its anchors proves nothing. StoreError only if there is no recording or the given checkpoint or key cannot be read; all else is a finding.
+    (without it the log's own first key is taken at its word). `require_anchor` asks for proof from outside. `outside` are
+    the anchors to ask: for the checkpoints behind `anchor` records, and for any over more than the log has. Without it the
+    recording's own word for its anchors proves nothing. StoreError only if there is no recording or the given checkpoint or key cannot be read; all else is a finding.
     """
     report = Report()
     key = VerifierKey.parse(public_key) if isinstance(public_key, str) else public_key
@@ -91,14 +95,15 @@ def verify(
     notes = _checkpoints(folder, report)
     sizes = {found.size for found, _ in notes} | {found.size for found in kept}
     seen = walk(folder, sizes, report, progress)
-    kept += _fetched(seen, report, fetch)
+    kept += _fetched(seen, report, outside)
     _check_keys(seen, key, report)
     for found, offset in notes:
         _check(found, seen, report, CHECKPOINTS, offset)
     _check_order([found for found, _ in notes], report)
     for found in kept:
-        _check(found, seen, report, str(checkpoint), -1)
-    _tail(seen, notes, kept, report, require_anchor)
+        _check(found, seen, report, str(checkpoint or "anchor"), -1)
+    _unsigned(seen, notes, report, folder)
+    _tail(seen, kept, report, require_anchor)
     return report
 
 
@@ -114,13 +119,19 @@ def _kept(path: Path | None) -> list[Checkpoint]:
     return found
 
 
-def _fetched(seen: Walk, report: Report, fetch: Callable[[Mapping[str, Any]], str] | None) -> list[Checkpoint]:
+def _fetched(seen: Walk, report: Report, outside: Outside | None) -> list[Checkpoint]:
     """The newest anchored checkpoint that can be had from outside; each that is not there is a finding."""
-    if fetch is None:
+    if outside is None:
         return []
+    try:
+        beyond = outside.beyond(seen.origin, seen.size)
+        if beyond is not None:
+            return [note.parse(beyond)]
+    except StoreError as error:
+        report.add("unproven", f"whether more was anchored than the recording has cannot be asked: {error}")
     for record in reversed(report.anchors):
         try:
-            found = note.parse(fetch(record))
+            found = note.parse(outside.fetch(record))
         except StoreError as error:
             report.add("unproven", f"an anchor cannot be had: {error}", LOG, record["seq"])
             continue
@@ -205,13 +216,23 @@ def _check_order(notes: list[Checkpoint], report: Report) -> None:
             )
 
 
-def _tail(
-    seen: Walk, notes: list[tuple[Checkpoint, int]], kept: list[Checkpoint], report: Report, require_anchor: bool
-) -> None:
-    """How long the end is that nothing from outside vouches for, and how long the one that is not even signed."""
-    signed = max((found.size for found, _ in notes), default=0)
+def _unsigned(seen: Walk, notes: list[tuple[Checkpoint, int]], report: Report, folder: Path) -> None:
+    """The end that is not signed, and whether a gateway would have left it so. It may have signed more meanwhile."""
+    late = _checkpoints(folder, Report()) if seen.live else []
+    signed = min(max((found.size for found, _ in (*notes, *late)), default=0), seen.size)
     if seen.size > signed and seen.size:
         report.add("note", f"the last {seen.size - signed} records are not signed yet", seq=signed)
+        if seen.size - signed > MOST_UNSIGNED or signed <= seen.start < seen.after_start:
+            report.add(
+                "invalid", "checkpoints are missing: a gateway would have signed this long ago", CHECKPOINTS, signed
+            )
+        elif not late and seen.age(signed) > LONGEST_UNSIGNED:
+            what = f"nothing was signed for {seen.age(signed):.0f} s: checkpoints are missing, or the machine slept"
+            report.add("unproven", what, CHECKPOINTS, signed)
+
+
+def _tail(seen: Walk, kept: list[Checkpoint], report: Report, require_anchor: bool) -> None:
+    """How long the end is that nothing from outside vouches for."""
     report.proven = bool(kept)
     anchored = max([found.size for found in kept] + [anchor["size"] for anchor in report.anchors], default=0)
     report.tail_records = max(0, seen.size - anchored)

@@ -21,6 +21,7 @@ from .ledger import GENESIS, LOG
 from .merkle import Frontier, leaf_hash
 from .note import VerifierKey
 from .read import inside
+from .records import aftermath
 from .rotate import rotated
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class Walk:
     first_time: float = 0.0
     last_time: float = 0.0
     times: dict[int, float] = field(default_factory=dict)  # of the record behind each signed size
+    live: bool = False  # a gateway records, or was killed
+    start: int = -1  # seq of the last `start`
+    after_start: int = -1  # of the first record of that run that the gateway writes only when `start` is signed
 
     def key_at(self, size: int) -> VerifierKey | None:
         """The key that signs a checkpoint of this size."""
@@ -66,6 +70,7 @@ class _Walker:
     ) -> None:
         self.folder = folder
         self.sizes = sizes
+        self.signed = max(sizes, default=0)
         self.report = report
         self.progress = progress
         self.seen = Walk()
@@ -73,8 +78,11 @@ class _Walker:
         self.bodies: dict[str, int] = {}  # digest → seq that names it first
         self.removed: dict[str, str] = {}  # file → time of removal
         self.index = Agreement(folder)
-        self.live = _live(folder)
+        self.live = self.seen.live = _live(folder)
+        self.open: dict[int, bool] = {}  # intents without outcome
+        self._stopped = False
         self._told = 0
+        self._root = b""  # of the records before a change of keys
         self._time = ""
         self._broken = 0
         self._total = 0
@@ -90,6 +98,8 @@ class _Walker:
                     text = line[:-1]
                     record = self._record(text, line, tree.size, prev, offset)
                     prev = sha256(text).hexdigest()
+                    if record is not None and record["type"] == "key":
+                        self._root = tree.root()
                     tree.add(leaf_hash(text))
                     if record is not None:
                         self._take(record, tree.size - 1, offset)
@@ -137,21 +147,29 @@ class _Walker:
         """What a record means for the rest."""
         kind = record["type"]
         try:
-            if record["time"] != self._time:  # a batch has one time
+            changed = record["time"] != self._time
+            if changed:  # a batch has one time
                 self._clock(record, seq)
+            if self.seen.after_start <= self.seen.start < seq and (changed or not aftermath(record)):
+                self.seen.after_start = seq
+            if self._stopped and kind != "start":
+                self.report.add("invalid", "a record behind the end of a run", LOG, seq, offset)
+            self._stopped = kind == "stop"
             self.index.take(record)
             if kind == "intent":
+                self.open[seq] = True
                 return
             if kind == "outcome":
+                self.open.pop(record.get("intent", -1), None)
                 self._outcome(record, seq)
-            elif kind == "start":
-                self._start(record, seq)
+            elif kind in ("start", "stop"):
+                self._run(record, seq)
             elif kind == "key":
                 self._key(record, seq)
             elif kind == "gap":
                 self._gap(record, seq)
             elif kind == "removal":
-                self._removal(record)
+                self._removal(record, seq)
             elif kind == "anchor":
                 self.report.anchors.append(record)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -169,7 +187,12 @@ class _Walker:
                 self.report.add("invalid", "the record is older than the one before it", LOG, seq)
         self.seen.last_time = now
 
-    def _start(self, record: dict[str, Any], seq: int) -> None:
+    def _run(self, record: dict[str, Any], seq: int) -> None:
+        """A run's beginning or end. What is open at a stop, or long behind a start, was dropped without an outcome."""
+        if record["type"] == "stop":
+            self._dropped(seq)
+            return
+        self.seen.start = seq
         self.seen.origin = self.seen.origin or record["origin"]
         key = VerifierKey.parse(record["key"])
         if not self.seen.keys:
@@ -177,9 +200,14 @@ class _Walker:
         elif key != self.seen.keys[-1][1]:
             self.report.add("invalid", "the gateway started with another key, and no record says why", LOG, seq)
 
+    def _dropped(self, before: int) -> None:
+        for seq in [seq for seq in self.open if seq < before]:
+            del self.open[seq]
+            self.report.add("invalid", "the intent has no outcome, not even that it is not known", LOG, seq)
+
     def _key(self, record: dict[str, Any], seq: int) -> None:
         old = self.seen.keys[-1][1]
-        if rotated(record, old, self.seen.origin):
+        if rotated(record, old, self.seen.origin, self._root):
             self.seen.keys.append((seq + 1, VerifierKey.parse(record["new"])))
         else:
             self.report.add("invalid", "a change of keys that the old and the new key did not both sign", LOG, seq)
@@ -197,7 +225,11 @@ class _Walker:
         if record.get("sha256"):
             self.bodies.setdefault(record["sha256"], seq)
 
-    def _removal(self, record: dict[str, Any]) -> None:
+    def _removal(self, record: dict[str, Any], seq: int) -> None:
+        """Files go only when the record that says so is signed: what is not could be anybody's."""
+        if seq >= self.signed:
+            self.report.add("note", "a removal that is not signed yet, and does not count", LOG, seq)
+            return
         for removed in record["files"]:
             self.removed[removed["file"]] = record["time"]
             self.report.removed.append({"time": record["time"], "reason": record.get("reason", ""), **removed})
@@ -205,6 +237,8 @@ class _Walker:
     def _finish(self) -> None:
         if self._broken > _MOST_LINKS:
             self.report.add("invalid", f"{self._broken - _MOST_LINKS} more records are broken", LOG)
+        if self.seen.start >= 0:
+            self._dropped(self.seen.start)
         self.files.finish(self.removed)
         self._check_bodies()
         self._unreferenced()
@@ -236,6 +270,8 @@ class _Walker:
                 self.report.add(unknown, "no record refers to this file", name)
             elif name.startswith("bodies/") and name[7:] not in self.bodies and not name.startswith("bodies/.part-"):
                 self.report.add(unknown, "no record refers to this body", name)
+            elif name.endswith(".mitm") and not name.startswith("flows/"):
+                self.report.add("invalid", "no record refers to this file", name)
 
     def _tell(self) -> None:
         if self.progress and self.report.bytes - self._told >= _STEP:

@@ -18,6 +18,8 @@ CHECKPOINT_SECONDS = 10.0
 CHECKPOINT_RECORDS = 1000
 LARGEST_BATCH = 512
 GATHER_SECONDS = 0.001  # what a batch waits for more records while several calls are under way
+MOST_UNSIGNED = 2 * (CHECKPOINT_RECORDS + LARGEST_BATCH)  # records that can await their checkpoint, and twice that
+LONGEST_UNSIGNED = 300.0  # seconds, of a machine that does not sleep
 MOST_NOTES = 10_000  # notes that may wait; a flood of refused tunnels must not fill the memory
 HINT = "No call passes while nothing can be recorded"
 

@@ -12,6 +12,9 @@ from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from .fill import Filler
+from .secrets import Secrets
+
 Headers = list[tuple[str, str]]
 SANDBOX_KEYS = ("test", "test")
 _SCOPE = re.compile(r"Credential=[^/\s]+/\d{8}/([^/\s]+)/([^/\s]+)/aws4_request")
@@ -41,20 +44,24 @@ class Outgoing:
     region: str
 
 
-def outgoing(state: Mapping[str, Any], call: Mapping[str, Any], fill: Callable[[str], str]) -> Outgoing:
-    """A request from a frame's state and its intent. `fill` puts secrets and ids into any text of it.
+def outgoing(
+    state: Mapping[str, Any], call: Mapping[str, Any], fill: Callable[[str], str], filler: Filler | None = None
+) -> Outgoing:
+    """A request from a frame's state and its intent. `filler` fills its masks, `fill` puts ids into any text of it.
 
     ValueError for a body that was not recorded, or whose chunks do not add up.
     """
+    filler = filler or Filler(Secrets({}), "", "")
     request = state["request"]
     headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request["headers"]]
     fields = {name.lower(): value for name, value in headers}
     if request["content"] is None:
         raise ValueError("the request's body was not recorded")
     body, trailers = plain_body(request["content"], fields)
-    target = fill(request["path"].decode("latin-1"))
+    target = fill(filler.target(request["path"].decode("latin-1")))
     region, service = _scope(fields, target, call)
-    kept = [(name, fill(value)) for name, value in headers if _keep(name.lower(), fields)]
+    kept = [(name, fill(filler.header(name, value))) for name, value in headers if _keep(name.lower(), fields)]
+    body = filler.body(body, fields.get("content-type", ""), fields.get("content-encoding", ""))
     return Outgoing(
         method=request["method"].decode("latin-1"),
         host=str(call.get("host") or request["host"]),

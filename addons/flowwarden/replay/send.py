@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import FlowwardenError, StoreError
+from ..errors import ConfigError, FlowwardenError, StoreError
 from ..recording.read import frame_state, full_bodies, outcomes
+from .fill import Filler
 from .outgoing import Outgoing, outgoing, signed
+from .secrets import Secrets
 from .shape import Ids, differences, parse
 from .target import Target, target
 
@@ -47,21 +49,24 @@ def replay_to(
     session: str,
     url: str,
     *,
-    secrets: Mapping[str, str] | None = None,
+    secrets: Secrets | Mapping[str, Any] | None = None,
     allow_host: str | Iterable[str] | None = None,
     timeout: float = TIMEOUT,
 ) -> list[Compared]:
     """Sends a session's calls to a sandbox at `url`, in recorded order and concurrency.
 
-    A call begins when all those have ended that had ended in the recording before it began. `secrets` gives what a
-    mask's text in a recorded request stands for. Calls that never reached AWS are skipped, and so is what is not AWS.
-    ConfigError for a target that is not allowed, StoreError if there is no such session.
+    A call begins when all those have ended that had ended in the recording before it began. `secrets` says what masks in
+    recorded requests stand for (see secrets.py). Calls that never reached AWS are skipped, and so is what is not AWS.
+    ConfigError for a target that is not allowed, and for masks without a value, before anything is sent. StoreError if
+    there is no such session.
     """
     where = target(url, allow_host)
     recorded = [_Recorded(call, end) for call, end in outcomes(folder, session)]
     if not recorded:
         raise StoreError(f"there is no session {session} in {folder}", "`flowwarden session list` shows what there is")
-    sender = _Sender(folder, where, dict(secrets or {}), timeout)
+    known = secrets if isinstance(secrets, Secrets) else Secrets(secrets or {})
+    _complete(folder, recorded, known)
+    sender = _Sender(folder, where, known, timeout)
     running: list[tuple[int, Future[Compared]]] = []
     with ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="flowwarden-replay") as pool:
         for one in recorded:
@@ -70,8 +75,35 @@ def replay_to(
     return [future.result() for _, future in running]
 
 
+def _filler(one: _Recorded, secrets: Secrets) -> Filler:
+    call = one.call
+    return Filler(secrets, str(call.get("flow", "")), f"{call.get('service', '')}:{call.get('operation', '')}")
+
+
+def _complete(folder: Path, recorded: Iterable[_Recorded], secrets: Secrets) -> None:
+    """ConfigError if a mask of a call that will be sent has no value: half a session in a sandbox helps nobody."""
+    missing: list[str] = []
+    for one in recorded:
+        if _skipped(one):
+            continue
+        try:
+            state = frame_state(folder, one.end["frame"])
+            filler = _filler(one, secrets)
+            outgoing(full_bodies(folder, state, dict(one.end)), one.call, str, filler)
+        except (ValueError, KeyError, TypeError, FlowwardenError):
+            continue  # it fails when its turn comes, with that reason
+        operation = f"{one.call.get('service', '')}:{one.call.get('operation', '')}"
+        missing += [f"{operation} {line} (flow {str(one.call.get('flow', ''))[:8]})" for line in filler.missing]
+    if missing:
+        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+        raise ConfigError(
+            "masks in the recorded requests have no value: " + "; ".join(missing[:10]) + more,
+            'Give them by --secrets F (docs/replay.md), or `masks: {"*": dummy}` if any value will do',
+        )
+
+
 class _Sender:
-    def __init__(self, folder: Path, where: Target, secrets: Mapping[str, str], timeout: float) -> None:
+    def __init__(self, folder: Path, where: Target, secrets: Secrets, timeout: float) -> None:
         self._folder = folder
         self._where = where
         self._secrets = secrets
@@ -86,20 +118,20 @@ class _Sender:
             return _result(one, "skipped", None, (reason,))
         try:
             state = full_bodies(self._folder, frame_state(self._folder, one.end["frame"]), dict(one.end))
-            status, headers, body = self._send(signed(outgoing(state, one.call, self._fill)))
+            filler = _filler(one, self._secrets)
+            status, headers, body = self._send(signed(outgoing(state, one.call, self._fill, filler)))
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, FlowwardenError) as error:
-            return _result(one, "failed", None, (f"{type(error).__name__}: {error}",))
+            return _result(one, "failed", None, (self._secrets.hidden(f"{type(error).__name__}: {error}"),))
         recorded = state["response"] or {"status_code": None, "content": b"", "headers": ()}
         lines = []
         if recorded["status_code"] != status:
             lines.append(f"status: {recorded['status_code']} → {status}")
         with self._lock:
-            lines += differences(_body(recorded), parse(body, headers.get("content-type", "")), self._ids)
+            answered = self._secrets.hidden(parse(body, headers.get("content-type", "")))
+            lines += differences(_body(recorded), answered, self._ids)
         return _result(one, "different" if lines else "same", status, tuple(lines))
 
     def _fill(self, text: str) -> str:
-        for masked, value in self._secrets.items():
-            text = text.replace(masked, value)
         with self._lock:
             return self._ids.apply(text)
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from .masked import fits, holds_mask
+
 _VOLATILE = re.compile(
     r"(requestid|request_id|hostid|extendedrequestid|date|time|timestamp|lastmodified|createdat|updatedat|expiration|"
     r"creationdate|_at|responsemetadata|retryattempts|servertime|lastupdated\w*|changebatch|marker)$",
@@ -119,6 +121,8 @@ def _random(text: str) -> bool:
 
 def differences(recorded: Any, answered: Any, ids: Ids, path: str = "") -> Iterator[str]:
     """What differs, as lines `path: recorded → answered`. Volatile fields are left out, assigned ids are learnt."""
+    if isinstance(recorded, str) and holds_mask(recorded) and fits(recorded, answered):
+        return  # what a mask hides cannot be compared
     if isinstance(recorded, dict) and isinstance(answered, dict):
         for name in sorted(recorded.keys() | answered.keys(), key=str):
             where = f"{path}.{name}" if path else str(name)

@@ -15,6 +15,7 @@ from .connections import unsent
 from .gate import Gate, Spool, misframed
 from .layers import ClosedLayer, WireLayer
 from .stream import WireStream
+from .websocket import EndWebsocket
 
 
 def install(next_layer: layer.NextLayer, gate: Gate) -> bool:
@@ -39,4 +40,4 @@ def _stack(top: layer.Layer) -> Iterator[layer.Layer]:
         part = getattr(part, "child_layer", None)
 
 
-__all__ = ["ClosedLayer", "Gate", "Spool", "WireLayer", "WireStream", "install", "misframed", "unsent"]
+__all__ = ["ClosedLayer", "EndWebsocket", "Gate", "Spool", "WireLayer", "WireStream", "install", "misframed", "unsent"]

@@ -184,6 +184,7 @@ class AnswerStream(HttpStream):
         if refusal := self._withheld(already_streamed):
             if already_streamed:
                 raise refusal
+            self.flow.websocket = None  # what is refused is no upgrade
             self.gate.answer(self.flow, refusal)
             yield HttpResponseHook(self.flow)
         self.server_state = self.state_done

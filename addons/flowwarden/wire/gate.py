@@ -65,6 +65,12 @@ class Gate(Protocol):
     def may_upgrade(self, flow: http.HTTPFlow) -> bool:
         """Whether a WebSocket is allowed here."""
 
+    def opened(self, flow: http.HTTPFlow) -> None:
+        """A WebSocket has begun; it lasts until its end hook."""
+
+    def refuse(self, flow: http.HTTPFlow, refusal: Refusal) -> None:
+        """The wire itself refuses what a flow goes on with."""
+
     def keep_answer(self, flow: http.HTTPFlow, body: bytes) -> None:
         """Takes a whole answer as it came; the flow itself gets it only when it was swapped and masked."""
 
