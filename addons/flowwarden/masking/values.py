@@ -8,7 +8,7 @@ import gzip
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote_to_bytes
 
@@ -27,9 +27,11 @@ PERCENT = rb"%[0-9A-Fa-f]{2}"
 TRIGGERS = (ESCAPES, BASE64, PERCENT)
 
 RUNS = re2.compile(rb"[A-Za-z0-9+/]{20,}={0,2}|[A-Za-z0-9_-]{20,}={0,2}", options(16 << 20, False))
-PERCENT_RUN = re.compile(rb"[^\s\"'<>]*%[0-9A-Fa-f]{2}[^\s\"'<>]*+")
+_UNBROKEN = re.compile(rb"[^\s\"'<>]++")
+_BREAKS = tuple(bytes([c]) for c in b" \t\r\n\x0b\x0c\"'<>")
+PERCENT_CODE = re.compile(rb"%[0-9A-Fa-f]{2}")
 _URLSAFE = bytes.maketrans(b"-_", b"+/")
-_HEX = re.compile(rb"[0-9a-f]+|[0-9A-F]+|[0-9a-f]{8}-[0-9a-f-]{27}")
+_LOWER_HEX, _UPPER_HEX = b"0123456789abcdef-", b"0123456789ABCDEF-"
 _PRINTABLE = bytes(range(32, 127)) + b"\t\r\n"
 _UNZIP_CAP = 4 << 20
 
@@ -58,6 +60,16 @@ class Run:
         return mask_for(mask, value, self.session_key)
 
 
+def percent_runs(text: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
+    """Where stretches without space or quotes stand in which bytes are written %XX."""
+    while (code := PERCENT_CODE.search(text, start)) is not None:
+        begins = max(text.rfind(c, start, code.start()) for c in _BREAKS) + 1 or start
+        unbroken = _UNBROKEN.match(text, code.start())
+        assert unbroken is not None
+        start = unbroken.end()
+        yield begins, start
+
+
 def base64_runs(text: bytes) -> list[bytes]:
     """What looks like base64 in a text, decoded where it decodes. Hashes and UUIDs are left out."""
     runs = [text[start:end] for ((start, end),) in locate(RUNS, text)]
@@ -66,7 +78,7 @@ def base64_runs(text: bytes) -> list[bytes]:
 
 def unbase64(run: bytes) -> bytes | None:
     """The bytes of a base64 or base64url run, padding optional; gzip inside is undone; None if it is neither text."""
-    if len(run) < 64 and _HEX.fullmatch(run):
+    if not run.strip(_LOWER_HEX) or not run.strip(_UPPER_HEX):
         return None
     bare = run.rstrip(b"=").translate(_URLSAFE)
     if len(bare) % 4 == 1:
@@ -176,16 +188,15 @@ class Values:
     def _in_percent(self, text: bytes, run: Run, layer: int) -> bytes | None:
         parts: list[bytes] = []
         at = 0
-        for match in PERCENT_RUN.finditer(text):
+        for start, end in percent_runs(text):
             run.budget.tick()
-            plain = unquote_to_bytes(match.group())
-            masked = self.mask(plain, run, b"", layer + 1)
+            masked = self.mask(unquote_to_bytes(text[start:end]), run, b"", layer + 1)
             if masked is not None:
                 coded = quote(masked, safe="[]:*").encode()
-                if run.same_length and len(coded) != len(match.group()):
-                    coded = b"*" * len(match.group())
-                parts += (text[at : match.start()], coded)
-                at = match.end()
+                if run.same_length and len(coded) != end - start:
+                    coded = b"*" * (end - start)
+                parts += (text[at:start], coded)
+                at = end
         return b"".join(parts) + text[at:] if parts else None
 
     def suspicious(self, text: bytes, found: list[int], layer: int = 0) -> bool:

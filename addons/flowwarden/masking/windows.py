@@ -11,11 +11,12 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import unquote_to_bytes
 
 from .model import Mask, Span, refuse
 from .patterns import Patterns
 from .replacing import mask_of_length
-from .values import PERCENT_RUN, RUNS, Run, Values, base64_runs, unbase64
+from .values import PERCENT_CODE, RUNS, Run, Values, base64_runs, percent_runs, unbase64
 
 BLOCK = 128 << 10
 CONTEXT = 128
@@ -154,12 +155,15 @@ class Windows:
 
     def _url_coded(self, window: bytes) -> list[Unit]:
         """Secrets in which single bytes are written %XX."""
+        runs = list(percent_runs(window, self._at))
+        if not self._patterns.find(b"\n".join([unquote_to_bytes(window[start:end]) for start, end in runs])):
+            return []
         units: list[Unit] = []
-        for match in PERCENT_RUN.finditer(window, self._at):
-            if match.end() - match.start() > self.hold:
-                continue
-            plain, places = _unquoted(match.group(), match.start())
-            for span in self._patterns.spans(plain):
+        for begins, ends in runs:
+            plain = unquote_to_bytes(window[begins:ends])
+            spans = self._patterns.spans(plain)
+            places = _places(window[begins:ends], begins) if spans else []
+            for span in spans:
                 start, end = places[span.start], places[span.end]
                 new = partial(self._url_mask, span, plain, end - start)
                 units.append(Unit(start, start, end, span.mask, new))
@@ -170,24 +174,15 @@ class Windows:
         return mask_of_length(span.mask, length) if new is not None and self._run.same_length else new
 
 
-def _unquoted(text: bytes, offset: int) -> tuple[bytes, list[int]]:
-    """A URL-encoded text decoded, and where each of its bytes (and its end) stands."""
-    plain = bytearray()
+def _places(text: bytes, offset: int) -> list[int]:
+    """Where each byte of the decoded text (and its end) stands in a URL-encoded one."""
     places: list[int] = []
     at = 0
-    while at < len(text):
-        places.append(offset + at)
-        if text[at] == 0x25 and len(text) > at + 2 and text[at + 1 : at + 3].isalnum():
-            try:
-                plain.append(int(text[at + 1 : at + 3], 16))
-                at += 3
-                continue
-            except ValueError:
-                pass
-        plain.append(text[at])
-        at += 1
-    places.append(offset + at)
-    return bytes(plain), places
+    for match in PERCENT_CODE.finditer(text):
+        places += range(offset + at, offset + match.start() + 1)
+        at = match.end()
+    places += range(offset + at, offset + len(text) + 1)
+    return places
 
 
 _BASE64_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
