@@ -8,11 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from urllib.parse import quote_plus, unquote_to_bytes
 
 from ..errors import Refusal
 from ..types import Call, Headers
-from . import coders, codings, columns, digests, dotenv, globs, heads, jsontree, kinds, services, tables, xmlmask
+from . import (
+    coders,
+    codings,
+    columns,
+    digests,
+    dotenv,
+    formmask,
+    globs,
+    heads,
+    jsontree,
+    kinds,
+    objects,
+    packed,
+    ranges,
+    services,
+    tables,
+    xmlmask,
+)
 from .budget import Budget
 from .cbormask import CborMasker
 from .columns import Statements
@@ -20,10 +36,11 @@ from .events import FrameCore, SseCore
 from .jsonmask import JsonMasker, Special
 from .kinds import Kind
 from .model import Keep, Mask, Masked, keep_nothing, refuse
-from .opaque import OpaqueCore, not_compressed
+from .opaque import OpaqueCore
 from .patterns import Patterns
 from .profiles import Plan, Profiles
 from .stream import Core, StreamMasker
+from .uploads import Kept
 from .values import TRIGGERS, Run, Values
 from .windows import Windows
 from .xmlmask import XmlMasker
@@ -63,9 +80,8 @@ class Masker:
             "json": self._read_json,
             "xml": self._read_xml,
             "text": self._read_text,
-            "form": self._read_form,
+            "form": lambda text, run, plan: formmask.careful(text, run, plan.fields, self.values),
             "lines": self._read_lines,
-            "object": partial(self._read_series, kind="object"),
             "csv": partial(self._read_series, kind="csv"),
             "tsv": partial(self._read_series, kind="tsv"),
             "cbor": self._read_cbor,
@@ -119,15 +135,19 @@ class Masker:
         content_type = heads.first(masked.headers, b"content-type")
         applied = codings.names(heads.first(masked.headers, b"content-encoding"))
         body = masked.body
-        plain = codings.decode(body, applied) if applied else body
         is_object = plan.is_object and status in {200, 206}
+        encoding = objects.keeps_bytes(status, masked.headers) if is_object else ""
+        if encoding:
+            applied = []
+        plain = codings.decode(body, applied) if applied else body
         kind: Kind = "object" if is_object else self._kind(content_type, call.protocol, plain)
         if kind == "opaque":
             self._uninspected(masked, content_type or "unnamed")
             return
-        if kind == "object" and kinds.compressed(plain[:16]):
-            self._uninspected(masked, "a compressed object")
-        changed = self._read(kind, plain, run, plan, content_type)
+        if kind == "object":
+            changed = self._read_object(plain, masked, run, plan, encoding)
+        else:
+            changed = self._read(kind, plain, run, plan, content_type)
         if changed is None:
             return
         if heads.content_addressed(masked.headers):
@@ -155,7 +175,7 @@ class Masker:
         if reader is None:
             raise refuse("UnknownCarrier", f"answers of the kind {kind!r} cannot be searched")
         charset = kinds.charset(content_type, plain[:4])
-        if not charset or kind in {"cbor", "events", "object"}:
+        if not charset or kind in {"cbor", "events"}:
             return reader(plain, run, plan)
         try:
             text = plain.decode(charset).encode("utf-8")
@@ -163,6 +183,19 @@ class Masker:
             return None if changed is None else changed.decode("utf-8").encode(charset)
         except (UnicodeError, LookupError):
             raise refuse("UnreadableAnswer", f"the answer says it is {charset} and is not") from None
+
+    def _read_object(self, body: bytes, masked: Masked, run: Run, plan: Plan, encoding: str) -> bytes | None:
+        core = self._object(
+            run, plan, masked.headers, lambda: self._uninspected(masked, "an object"), encoding, codings.MOST
+        )
+        made = core.feed(body) + core.finish()
+        return made if run.counts else None
+
+    def _object(
+        self, run: Run, plan: Plan, headers: Headers, unreadable: Callable[[], None], encoding: str, most: int | None
+    ) -> Core:
+        columns = [mask for mask in plan.columns if mask.objects]
+        return objects.reader(self.object_values, columns, run, headers, unreadable, encoding=encoding, most=most)
 
     def _clean(self, text: bytes, plan: Plan) -> bool:
         if plan.names is not None and plan.names.search(text) is not None:
@@ -206,18 +239,17 @@ class Masker:
         return self.values.mask(text, run)
 
     def _windows(self, run: Run, plan: Plan, kind: Kind) -> Core:
-        is_object = kind == "object"
-        run.same_length = is_object or kind == "opaque"  # so that Content-Length can be told before a byte is known
-        windows = Windows(self.object_values if is_object else self.values, run)
-        masks = [mask for mask in plan.columns if mask.objects or not is_object]
-        separator = tables.separator(
-            {"csv": "text/csv", "tsv": "text/tab-separated-values"}.get(kind, run.content_type), run.key
-        )
-        return tables.TableCore(windows, run, masks, separator) if separator and masks else windows
+        run.same_length = kind == "opaque"  # so that Content-Length can be told before a byte is known
+        windows = Windows(self.values, run)
+        separator = {"csv": b",", "tsv": b"\t"}.get(kind, b"")
+        return tables.TableCore(windows, run, plan.columns, separator) if separator and plan.columns else windows
 
-    def range_margin(self) -> int:
-        """How many bytes more a part of an object needs on both sides: see `ranges.py`."""
-        return 2 * Windows(self.object_values, Run(same_length=True)).hold
+    def widened(self, part: ranges.Part, call: Call) -> str:
+        """The Range header that asks for a part of an object and as much around it as masks need: see `ranges.py`."""
+        plan, key = self._profiles.plan(call, "output"), str((call.params or {}).get("Key", ""))
+        table = any(mask.objects for mask in plan.columns) and tables.separator("", packed.unpacked(key))
+        margin = 2 * Windows(self.object_values, Run(same_length=True)).hold
+        return ranges.widened(part, margin, needs_start=bool(table) or packed.named(key))
 
     def may_stream(self, call: Call, headers: Headers) -> bool:
         """Whether an answer with these headers can be masked as it passes (else it has to be whole)."""
@@ -245,19 +277,32 @@ class Masker:
             return None
         run = self._run(call, headers, plan, keep, session_key)
         run.budget = Budget(float("inf"))
+        applied = codings.names(heads.first(headers, b"content-encoding"))
+        encoding = objects.keeps_bytes(status, headers) if kind == "object" else ""
+        made = StreamMasker(
+            run,
+            self._headers(headers, run),
+            applied[0] if applied and not encoding else "",
+            kind in {"object", "opaque"},
+        )
+
+        def unreadable() -> None:
+            if self._opaque_deny:
+                raise refuse("OpaqueAnswer", "the answer cannot be searched, and a rule denies that")
+            made.inspected = False
+
+        if kind == "object":
+            made.core = self._object(run, plan, headers, unreadable, encoding, None)
+            return made
         core = self._core(kind, run, plan)
         if core is None:
             return None
-        applied = codings.names(heads.first(headers, b"content-encoding"))
-        made = StreamMasker(core, run, self._headers(headers, run), applied[0] if applied else "")
-        if kind in {"object", "opaque"}:
-            readable = not_compressed if kind == "object" else kinds.looks_like_text
-            made.core = OpaqueCore(core, readable, self._opaque_deny, made.uninspected, skip=kind == "opaque")
+        made.core = OpaqueCore(core, kinds.looks_like_text, unreadable, skip=True) if kind == "opaque" else core
         return made
 
     def _core(self, kind: Kind | None, run: Run, plan: Plan, fresh: bool = True) -> Core | None:
         """The reader of a stream; `fresh` gives each event a budget of its own."""
-        if kind in {"object", "text", "csv", "tsv", "opaque"}:
+        if kind in {"text", "csv", "tsv", "opaque"}:
             return self._windows(run, plan, kind)
         if kind in {"sse", "events"}:
             made = SseCore if kind == "sse" else FrameCore
@@ -286,26 +331,6 @@ class Masker:
         made = [self._read_text(line, run, plan) or line for line in lines]
         return b"".join(made) if made != lines else None
 
-    def _read_form(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
-        changed = False
-        made: list[bytes] = []
-        for pair in text.split(b"&"):
-            run.budget.tick()
-            name, equals, value = pair.partition(b"=")
-            masked = self._form_value(name, value, run, plan) if value else None
-            changed = changed or masked is not None
-            made.append(pair if masked is None else name + equals + quote_plus(masked).encode())
-        return b"&".join(made) if changed else None
-
-    def _form_value(self, name: bytes, value: bytes, run: Run, plan: Plan) -> bytes | None:
-        key = unquote_to_bytes(name.replace(b"+", b" ")).decode("utf-8", "replace")
-        plain = unquote_to_bytes(value.replace(b"+", b" "))
-        path = tuple(part for part in key.split(".") if part and not part.isdigit() and part not in {"member", "entry"})
-        whole = plan.fields.match(path) if plan.fields else None
-        if whole is not None:
-            return run.mask(whole.mask, plain)
-        return self.values.mask(plain, run, key.encode())
-
     def _headers(self, headers: Headers, run: Run) -> Headers:
         joined = b"\n".join([value for _, value in headers])
         found = self.patterns.find(joined)
@@ -333,6 +358,27 @@ class Masker:
             why = error.message if isinstance(error, Refusal) else type(error).__name__
             masked.notes.append(f"the request was left out: {why}")
         return masked
+
+    def upload(self, call: Call, headers: Headers) -> Kept:
+        """What the recording keeps of a request whose body streams: see `uploads.py`."""
+        plan = self._profiles.plan(call, "input")
+        run = Run(off=plan.off, call=call, budget=Budget(float("inf")))
+        run.content_type, run.key = heads.first(headers, b"content-type"), str((call.params or {}).get("Key", ""))
+        applied = [name.strip().lower() for name in heads.first(headers, b"content-encoding").split(",")]
+        coding = ", ".join(codings.names(",".join(applied)))
+        is_s3 = call.operation is not None and call.operation.service == "s3"
+        core = objects.reader(
+            self.object_values if is_s3 else self.values,
+            [mask for mask in plan.columns if mask.objects or not is_s3],
+            run,
+            (),
+            lambda: None,
+            encoding=coding,
+        )
+        kept = Kept(core, run, framed="aws-chunked" in applied)
+        if coding and coding not in coders.STREAMABLE:
+            kept.withheld = f"its content coding {coding!r} cannot be read"
+        return kept
 
     def _request_body(self, call: Call, masked: Masked, plan: Plan, run: Run) -> None:
         content_type = heads.first(masked.headers, b"content-type")
