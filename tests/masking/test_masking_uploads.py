@@ -107,8 +107,7 @@ def test_masking_watch(step: int) -> None:
     passed: list[bytes] = []
     watch = Watch(passed.append)
     with pytest.raises(Refusal) as refused:
-        for at in range(0, len(body), step):
-            watch(body[at : at + step])
+        [watch(body[at : at + step]) for at in range(0, len(body), step)]
     assert refused.value.code == "MaskedDataInRequest" and MASKED not in b"".join(passed)
     watch = Watch(passed.append)
     watch(b"no [MASKED here, nor MASKED]")

@@ -40,6 +40,7 @@ from .opaque import OpaqueCore
 from .patterns import Patterns
 from .profiles import Plan, Profiles
 from .stream import Core, StreamMasker
+from .uploads import BLOCK as UPLOAD_BLOCK
 from .uploads import Kept
 from .values import TRIGGERS, Run, Values
 from .windows import Windows
@@ -374,6 +375,7 @@ class Masker:
             (),
             lambda: None,
             encoding=coding,
+            block=UPLOAD_BLOCK,
         )
         kept = Kept(core, run, framed="aws-chunked" in applied)
         if coding and coding not in coders.STREAMABLE:

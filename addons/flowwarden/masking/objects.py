@@ -12,7 +12,7 @@ from .opaque import OpaqueCore, not_compressed
 from .packed import Packed
 from .stream import Core
 from .values import Run, Values
-from .windows import Windows
+from .windows import BLOCK, Windows
 
 
 def reader(
@@ -24,15 +24,17 @@ def reader(
     *,
     encoding: str = "",
     most: int | None = None,
+    block: int = BLOCK,
 ) -> Core:
     """What masks an object at its length, or cuts it where a secret is inside a compression.
 
-    `encoding` is a content coding that has to stay as it is, `most` the decoded bytes of a packed object at most.
+    `encoding` is a content coding that has to stay as it is, `most` the decoded bytes of a packed object at most,
+    `block` the bytes that are searched at once.
     Refusal for the later part of a table with masked columns, whose names stand at its beginning.
     """
     run.same_length = True
     start = ranges.starts_at(headers)
-    windows = Windows(values, run)
+    windows = Windows(values, run, block)
     separator = tables.separator(run.content_type, packed.unpacked(run.key)) if columns else b""
     if separator and start:
         why = (

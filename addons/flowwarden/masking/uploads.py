@@ -16,6 +16,7 @@ from .values import Run
 
 _LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[^\r\n]*)?\r\n")
 _LONGEST_LINE = 512
+BLOCK = 1 << 20  # bytes that are searched at once: each search gives up the interpreter and has to wait to get it back
 
 
 class Framing:

@@ -94,7 +94,7 @@ class Windows:
 
     def _units(self, window: bytes) -> list[Unit]:
         at = self._at
-        found = self._patterns.find(window[max(0, at - 1) :])
+        found = self._patterns.find_secrets(window[max(0, at - 1) :])
         if not found:
             return []
         spans: list[tuple[int, Span]] = []
@@ -127,7 +127,7 @@ class Windows:
     def _coded(self, window: bytes) -> list[Unit]:
         """Secrets inside base64: the groups of four that hold them are replaced, the rest of the run stays as it is."""
         units: list[Unit] = []
-        if not self._patterns.find(b"\n".join(base64_runs(window[self._at :]))):
+        if not self._patterns.find_secrets(b"\n".join(base64_runs(window[self._at :]))):
             return units
         for match in RUNS.finditer(window, self._at):
             start, end = match.span()
@@ -156,7 +156,7 @@ class Windows:
     def _url_coded(self, window: bytes) -> list[Unit]:
         """Secrets in which single bytes are written %XX."""
         runs = list(percent_runs(window, self._at))
-        if not self._patterns.find(b"\n".join([unquote_to_bytes(window[start:end]) for start, end in runs])):
+        if not self._patterns.find_secrets(b"\n".join([unquote_to_bytes(window[start:end]) for start, end in runs])):
             return []
         units: list[Unit] = []
         for begins, ends in runs:
