@@ -22,6 +22,7 @@ from . import (
     heads,
     jsontree,
     kinds,
+    noecho,
     objects,
     packed,
     ranges,
@@ -68,13 +69,14 @@ class Masker:
         everywhere = [glob for mask in masks if not mask.actions for glob in mask.fields]
         found = [mask for mask in masks if mask.pattern] + dotenv.lines(masks)
         self.patterns = Patterns(
-            found, TRIGGERS, [globs.trigger(everywhere), _PAIR, _XML_PAIR, _ESCAPED_NAME, b"NoEcho"]
+            found, TRIGGERS, [globs.trigger(everywhere), _PAIR, _XML_PAIR, _ESCAPED_NAME, noecho.NAME]
         )
         self.values = Values(self.patterns)
         self._pattern_masks = found
         self._object_masks = [mask for mask in found if mask.objects]
         self._json = JsonMasker(self.values, self._profiles.everywhere)
         self.values.nested = self._json.nested
+        self.values.no_echo = next((mask for mask in masks if mask.members == "secret"), None)
         self._xml = XmlMasker(self.values)
         self._cbor = CborMasker(self.values)
         self._readers: dict[Kind, Reader] = {

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote_to_bytes
 import re2
 
 from ..types import Call
+from . import noecho
 from .budget import LAYERS, Budget
 from .model import Keep, Mask, keep_nothing
 from .patterns import Patterns, locate, options
@@ -115,6 +116,7 @@ class Values:
 
     def __init__(self, patterns: Patterns) -> None:
         self.patterns = patterns
+        self.no_echo: Mask | None = None  # hides what CloudFormation does not echo
         self.nested: Callable[[bytes, Run, int], bytes | None] = lambda _text, _run, _depth: None
         self._escapes, self.base64_trigger, self.percent_trigger = patterns.triggers[: len(TRIGGERS)]
 
@@ -162,12 +164,27 @@ class Values:
             changed = self.nested(text, run, layer + 1)
             if changed is not None:
                 return changed
+        if self.no_echo is not None and noecho.NAME in text:
+            changed = self._not_echoed(text, run, self.no_echo)
+            text = text if changed is None else changed
         if self.base64_trigger in found:
-            changed = self._in_base64(text, run, layer)
+            coded = self._in_base64(text, run, layer)
+            changed = changed if coded is None else coded
         if self.percent_trigger in found:
             again = self._in_percent(changed or text, run, layer)
             changed = changed if again is None else again
         return changed
+
+    @staticmethod
+    def _not_echoed(text: bytes, run: Run, mask: Mask) -> bytes | None:
+        parts: list[bytes] = []
+        at = 0
+        for start, end in noecho.spans(text):
+            run.budget.tick()
+            if start >= at and start < end and (new := run.mask(mask, text[start:end])) is not None:
+                parts += (text[at:start], b'"', new, b'"')
+                at = end
+        return b"".join(parts) + text[at:] if parts else None
 
     def _in_base64(self, text: bytes, run: Run, layer: int) -> bytes | None:
         parts: list[bytes] = []
