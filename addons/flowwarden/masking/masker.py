@@ -32,7 +32,6 @@ from . import (
 )
 from .budget import Budget
 from .cbormask import CborMasker
-from .columns import Statements
 from .events import FrameCore, SseCore
 from .jsonmask import JsonMasker, Special
 from .kinds import Kind
@@ -40,6 +39,7 @@ from .model import Keep, Mask, Masked, keep_nothing, refuse
 from .opaque import OpaqueCore
 from .patterns import Patterns
 from .profiles import Plan, Profiles
+from .statements import Statements
 from .stream import Core, StreamMasker
 from .uploads import BLOCK as UPLOAD_BLOCK
 from .uploads import Kept
@@ -198,7 +198,15 @@ class Masker:
         self, run: Run, plan: Plan, headers: Headers, unreadable: Callable[[], None], encoding: str, most: int | None
     ) -> Core:
         columns = [mask for mask in plan.columns if mask.objects]
-        return objects.reader(self.object_values, columns, run, headers, unreadable, encoding=encoding, most=most)
+        names = [glob for mask in columns for glob in mask.columns]
+        bucket = str((run.call.params or {}).get("Bucket", "")) if run.call is not None else ""
+        if names and self.statements.unloaded(bucket, run.key, names):
+            why = "this file was unloaded from a query that may hold masked columns, and does not name its columns"
+            raise refuse("UnreadableColumns", why)
+        whole = self.statements.hides_file(run.key, names) if names else False
+        return objects.reader(
+            self.object_values, columns, run, headers, unreadable, encoding=encoding, most=most, whole=whole
+        )
 
     def _clean(self, text: bytes, plan: Plan) -> bool:
         if plan.names is not None and plan.names.search(text) is not None:

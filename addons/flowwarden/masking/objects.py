@@ -25,11 +25,12 @@ def reader(
     encoding: str = "",
     most: int | None = None,
     block: int = BLOCK,
+    whole: bool | None = False,
 ) -> Core:
     """What masks an object at its length, or cuts it where a secret is inside a compression.
 
     `encoding` is a content coding that has to stay as it is, `most` the decoded bytes of a packed object at most,
-    `block` the bytes that are searched at once.
+    `block` the bytes that are searched at once, `whole` as in `TableCore`.
     Refusal for the later part of a table with masked columns, whose names stand at its beginning.
     """
     run.same_length = True
@@ -41,7 +42,7 @@ def reader(
             "this part of a table does not name its columns, and some are masked: ask for the table from its beginning"
         )
         raise refuse("UnreadablePart", why)
-    inner: Core = tables.TableCore(windows, run, columns, separator) if separator else windows
+    inner: Core = tables.TableCore(windows, run, columns, separator, whole) if separator else windows
     if start and packed.named(run.key, run.content_type, encoding):
         unreadable()  # nobody can decode it from here
         return inner

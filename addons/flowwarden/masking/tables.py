@@ -19,11 +19,15 @@ _LONGEST = 1 << 20  # bytes of one record
 class TableCore:
     """Records, cell by cell, on their way into the windows of the text."""
 
-    def __init__(self, inner: Core, run: Run, masks: Sequence[Mask], separator: bytes) -> None:
+    def __init__(
+        self, inner: Core, run: Run, masks: Sequence[Mask], separator: bytes, whole: bool | None = False
+    ) -> None:
+        """`whole`: hide every column, whatever it is called; None: where the names are all in quotes, as Athena writes them."""
         self._inner = inner
         self._run = run
         self._masks = masks
         self._separator = separator
+        self._whole = whole
         self._buffer = b""
         self._columns: list[Mask | None] | None = None
 
@@ -67,6 +71,9 @@ class TableCore:
     def _named(self, record: bytes) -> list[Mask | None]:
         text = record.decode("utf-8-sig", "replace").rstrip("\r\n")
         names = next(csv.reader([text], delimiter=self._separator.decode(), strict=False), [])
+        quoted = all(cell[:1] == cell[-1:] == b'"' for cell in self._cells(record.strip()))
+        if self._whole or (self._whole is None and quoted):
+            return [self._masks[0]] * len(names)
         return [next((m for m in self._masks if name_matches(m.columns, name.strip())), None) for name in names]
 
     def _cells(self, body: bytes) -> list[bytes]:
