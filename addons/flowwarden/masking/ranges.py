@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from ..types import Call, Headers, Request
+from . import heads
 from .model import refuse
 
 _RANGE = re.compile(r"(?i:bytes)=(\d*)-(\d*)", re.ASCII)
@@ -102,9 +103,10 @@ class Cut:
         self._left = self.length
 
     def headers(self, headers: Headers) -> Headers:
-        """The answer's fields for the part."""
+        """The answer's fields for the part: without checksums, which are of all that upstream sent."""
         new = {b"content-range": self.content_range.encode(), b"content-length": b"%d" % self.length}
-        return tuple((name, new.get(name.lower(), value)) for name, value in headers)
+        kept = heads.for_changed(headers, self.length)
+        return tuple((name, new.get(name.lower(), value)) for name, value in kept)
 
     def feed(self, data: bytes) -> bytes:
         """What of the next masked bytes belongs to the part."""
