@@ -19,8 +19,10 @@ def careful(text: bytes, run: Run, fields: Globs[Whole], values: Values) -> byte
         run.budget.tick()
         name, equals, value = pair.partition(b"=")
         masked = _value(name, value, run, fields, values) if value else None
-        changed = changed or masked is not None
-        made.append(pair if masked is None else name + equals + quote_plus(masked).encode())
+        named = values.mask(unquote_to_bytes(name.replace(b"+", b" ")), run)
+        changed = changed or masked is not None or named is not None
+        name = name if named is None else quote_plus(named).encode()
+        made.append(name + equals + (value if masked is None else quote_plus(masked).encode()))
     return b"&".join(made) if changed else None
 
 

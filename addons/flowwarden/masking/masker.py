@@ -28,6 +28,7 @@ from . import (
     ranges,
     services,
     tables,
+    wide,
     xmlmask,
 )
 from .budget import Budget
@@ -35,12 +36,12 @@ from .cbormask import CborMasker
 from .events import FrameCore, SseCore
 from .jsonmask import JsonMasker, Special
 from .kinds import Kind
-from .model import Keep, Mask, Masked, keep_nothing, refuse
+from .model import Core, Keep, Mask, Masked, keep_nothing, refuse
 from .opaque import OpaqueCore
 from .patterns import Patterns
 from .profiles import Plan, Profiles
 from .statements import Statements
-from .stream import Core, StreamMasker
+from .stream import StreamMasker
 from .uploads import BLOCK as UPLOAD_BLOCK
 from .uploads import Kept
 from .values import TRIGGERS, Run, Values
@@ -147,7 +148,7 @@ class Masker:
         if kind == "opaque":
             self._uninspected(masked, content_type or "unnamed")
             return
-        if kind == "object":
+        if kind == "object" or (kind in {"text", "csv", "tsv"} and packed.coding(plain)):
             changed = self._read_object(plain, masked, run, plan, encoding)
         else:
             changed = self._read(kind, plain, run, plan, content_type)
@@ -177,7 +178,7 @@ class Masker:
         reader = self._readers.get(kind)
         if reader is None:
             raise refuse("UnknownCarrier", f"answers of the kind {kind!r} cannot be searched")
-        charset = kinds.charset(content_type, plain[:4])
+        charset = kinds.charset(content_type, plain[:512])
         if not charset or kind in {"cbor", "events"}:
             return reader(plain, run, plan)
         try:
@@ -245,6 +246,10 @@ class Masker:
         return digests.in_xml(made) if made is not None and digests.concerns(run.call) else made
 
     def _read_text(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
+        if order := wide.order(text):
+            codec = wide.CODECS[order]
+            made = self._read_text(text.decode(codec, "surrogatepass").encode("utf-8", "surrogatepass"), run, plan)
+            return None if made is None else made.decode("utf-8", "surrogatepass").encode(codec, "surrogatepass")
         if text[:1] in b"{[" and jsontree.is_json(text):
             return self._read_json(text, run, plan)
         return self.values.mask(text, run)
@@ -308,7 +313,12 @@ class Masker:
         core = self._core(kind, run, plan)
         if core is None:
             return None
-        made.core = OpaqueCore(core, kinds.looks_like_text, unreadable, skip=True) if kind == "opaque" else core
+        if kind == "opaque":
+            made.core = OpaqueCore(core, run, kinds.looks_like_text, unreadable, skip=True)
+        elif kind in {"text", "csv", "tsv"}:
+            made.core = OpaqueCore(core, run, bool, unreadable, skip=False, unpack=packed.opener(core, run, unreadable))
+        else:
+            made.core = core
         return made
 
     def _core(self, kind: Kind | None, run: Run, plan: Plan, fresh: bool = True) -> Core | None:

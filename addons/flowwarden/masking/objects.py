@@ -6,11 +6,8 @@ from collections.abc import Callable, Sequence
 
 from ..types import Headers
 from . import codings, heads, packed, ranges, tables
-from .coders import Undo
-from .model import Mask, refuse
+from .model import Core, Mask, refuse
 from .opaque import OpaqueCore, not_compressed
-from .packed import Packed
-from .stream import Core
 from .values import Run, Values
 from .windows import BLOCK, Windows
 
@@ -47,12 +44,10 @@ def reader(
         unreadable()  # nobody can decode it from here
         return inner
 
-    def unpack(name: str) -> Core:
-        return Packed(Undo(name, most), inner, run, unreadable)
-
+    unpack = packed.opener(inner, run, unreadable, most)
     if encoding:
         return unpack(encoding)
-    return OpaqueCore(inner, not_compressed, unreadable, skip=False, unpack=unpack)
+    return OpaqueCore(inner, run, not_compressed, unreadable, skip=False, unpack=unpack)
 
 
 def keeps_bytes(status: int, headers: Headers) -> str:

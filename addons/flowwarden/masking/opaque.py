@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import kinds, packed
-from .stream import Core
+from . import kinds, packed, wide
+from .model import Core
+from .values import Run
+from .wide import Wide
 
 _HEAD = 512
 
@@ -19,6 +21,7 @@ class OpaqueCore:
     def __init__(
         self,
         inner: Core,
+        run: Run,
         readable: Callable[[bytes], bool],
         unreadable: Callable[[], None],
         *,
@@ -26,6 +29,7 @@ class OpaqueCore:
         unpack: Callable[[str], Core] | None = None,
     ) -> None:
         self._inner = inner
+        self._run = run
         self._readable = readable
         self._unreadable = unreadable
         self._unpack = unpack
@@ -52,6 +56,9 @@ class OpaqueCore:
         self._through = False
         if self._unpack is not None and (name := packed.coding(head)):
             self._inner = self._unpack(name)
+        elif order := wide.order(head):
+            self._run.same_length = True
+            self._inner = Wide(self._inner, order)
         elif head and not self._readable(head[:_HEAD]):
             self._unreadable()
             self._through = self._skip

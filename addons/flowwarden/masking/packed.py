@@ -11,8 +11,7 @@ from collections.abc import Callable
 
 from ..errors import Refusal
 from .coders import Undo
-from .model import refuse
-from .stream import Core
+from .model import Core, refuse
 from .values import Run
 
 _STEP = 16 << 10  # encoded bytes at a time: what they may decode to is bounded with them
@@ -100,3 +99,13 @@ class Packed:
             self._search(self._inner.finish())
             self._through = True
         return self._released()
+
+
+def opener(inner: Core, run: Run, unreadable: Callable[[], None], most: int | None = None) -> Callable[[str], Core]:
+    """What makes the reader of a compression by its name, once the first bytes have told it."""
+
+    def unpack(name: str) -> Core:
+        run.same_length = True
+        return Packed(Undo(name, most), inner, run, unreadable)
+
+    return unpack

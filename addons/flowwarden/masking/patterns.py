@@ -178,6 +178,7 @@ class Patterns:
     """
 
     def __init__(self, masks: Sequence[Mask], triggers: Sequence[bytes] = (), alarms: Sequence[bytes] = ()) -> None:
+        self.masks = tuple(masks)
         self._searcher = Searcher()
         self._finders: dict[int, Finder] = {}
         self._by_index: dict[int, Mask] = {}

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Protocol
 
 from ..errors import Refusal
 from ..types import Headers
 from . import heads
 from .coders import Redo, Undo
-from .model import refuse
+from .model import Core, refuse
 from .values import Run
-
-
-class Core(Protocol):
-    """What masks a decoded stream: windows of text, events, frames."""
-
-    def feed(self, data: bytes) -> bytes: ...
-
-    def finish(self) -> bytes: ...
 
 
 class StreamMasker:

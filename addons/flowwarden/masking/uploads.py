@@ -10,8 +10,7 @@ import re
 from collections import deque
 from hashlib import sha256
 
-from .model import refuse
-from .stream import Core
+from .model import Core, refuse
 from .values import Run
 
 _LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[^\r\n]*)?\r\n")

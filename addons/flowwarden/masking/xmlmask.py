@@ -93,7 +93,7 @@ class XmlMasker:
             if token[:1] != b"<" or token[:9] == b"<![CDATA[":
                 self._collect(stack, token, match.start(), match.end())
             elif token[1:2] in b"!?":
-                continue
+                self._aside(token, match.start(), run, edits)
             elif token[1:2] == b"/":
                 if not stack:
                     break
@@ -121,6 +121,12 @@ class XmlMasker:
         whole = fields.match(path) if fields and path else None
         if whole is not None:
             hidden.append((len(stack) - 1, whole))
+
+    def _aside(self, token: bytes, start: int, run: Run, edits: Edits) -> None:
+        """Comments and processing instructions."""
+        masked = self.values.mask(token, run)
+        if masked is not None:
+            edits.replace(start, start + len(token), masked)
 
     @staticmethod
     def _collect(stack: list[_Element], token: bytes, start: int, end: int) -> None:
@@ -165,6 +171,8 @@ class XmlMasker:
                 edits.replace(default.start, default.end, masked)
 
     def _attributes(self, token: bytes, offset: int, run: Run, edits: Edits) -> None:
+        if self.values.patterns.spans(_ATTRIBUTE.sub(b"", token)):
+            raise refuse("UnreadableAnswer", "the answer's XML has a secret as the name of an element or attribute")
         if b"=" not in token:
             return
         for match in _ATTRIBUTE.finditer(token):
