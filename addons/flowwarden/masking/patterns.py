@@ -21,7 +21,7 @@ CANARY = b"\n\x00flowwarden-canary\x00\n"
 _CANARY_PATTERN = rb"\x00flowwarden-canary\x00"
 _SET_MEMORY = 64 << 20  # bytes of each set's automaton at most
 _PREFIXED = re.compile(rb"\\b[A-Za-z0-9]{2,}|-----|https")
-_TRIGGERS, _ALARMS = 4, 5  # lanes
+_OTHERS = 4  # the lane of triggers and alarms
 _FINDER_MEMORY = 64 << 20
 _HARDEST = 1.5  # seconds that all `regex` searches of one text may take
 
@@ -60,7 +60,7 @@ class Searcher:
 
     def __init__(self) -> None:
         self._lanes: dict[int, tuple[Any, list[int]]] = {}
-        self._ready: list[tuple[int, Any, int, list[int]]] = []
+        self._ready: list[tuple[Any, int, list[int]]] = []
         self._size = 0
 
     def add(self, pattern: bytes, lane: int = 0) -> int:
@@ -74,21 +74,19 @@ class Searcher:
 
     def compile(self) -> None:
         """Compiles the sets and lets the canary sing in each: found where it is, not found where it is not."""
-        for number, (found, indexes) in self._lanes.items():
+        for found, indexes in self._lanes.values():
             canary = int(found.Add(_CANARY_PATTERN))
             found.Compile()
             sung = all(canary in (found.Match(text + CANARY) or ()) for text in (b"", b"caf\xe9 ", b"0" * 70_000))
             if not sung or canary in (found.Match(b"flowwarden-canary") or ()):
                 raise refuse("MaskEngine", "the pattern set does not find its canary")
-            self._ready.append((number, found, canary, indexes))
+            self._ready.append((found, canary, indexes))
 
-    def find(self, text: bytes, *, without: int = -1) -> list[int]:
-        """Indexes of the patterns that occur, but for those of one lane; Refusal if a set could not run."""
+    def find(self, text: bytes) -> list[int]:
+        """Indexes of the patterns that occur; Refusal if a set could not run."""
         probe = text + CANARY
         out: list[int] = []
-        for number, lane, canary, indexes in self._ready:
-            if number == without:
-                continue
+        for lane, canary, indexes in self._ready:
             found = lane.Match(probe)
             if found is None or canary not in found:
                 raise refuse("MaskEngine", "the pattern set could not search this answer")
@@ -184,8 +182,10 @@ class Patterns:
         self._by_index: dict[int, Mask] = {}
         for mask in masks:
             self._by_index[self._searcher.add(*_lane(mask))] = mask
-        self.triggers = [self._searcher.add(trigger, _TRIGGERS) for trigger in triggers]
-        self.alarms = frozenset(self._by_index) | {self._searcher.add(alarm, _ALARMS) for alarm in alarms if alarm}
+        self.triggers = [self._searcher.add(trigger, _OTHERS) for trigger in triggers]
+        others = {self._searcher.add(alarm, _OTHERS) for alarm in alarms if alarm}
+        self.alarms = frozenset(self._by_index) | others
+        self._no_secrets = frozenset(others)
         self._searcher.compile()
         self.longest = max((mask.limit for mask in masks), default=0)
 
@@ -195,7 +195,8 @@ class Patterns:
 
     def find_secrets(self, text: bytes) -> list[int]:
         """The same without the alarms."""
-        return self._searcher.find(text, without=_ALARMS)
+        found = self._searcher.find(text)
+        return [index for index in found if index not in self._no_secrets] if found else found
 
     def finder(self, index: int) -> Finder | None:
         """The finder of a pattern, made on first need; None for a trigger or an alarm."""
