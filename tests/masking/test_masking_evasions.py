@@ -79,7 +79,12 @@ BODIES: dict[str, tuple[str, bytes]] = {
     "a charset that nobody knows": ("text/plain; charset=x-own", NOTE.encode()),
 }  # fmt: skip
 IN_OBJECTS = [name for name in BODIES if name not in {"ebcdic", "utf-7", "a charset that nobody knows"}]
-NO_OBJECTS = {"xml split by cdata", "xml split by a comment", "cbor in pieces", "utf-16 in an event"}  # as objects, other bytes
+NO_OBJECTS = {
+    "xml split by cdata",
+    "xml split by a comment",
+    "cbor in pieces",
+    "utf-16 in an event",
+}  # as objects, other bytes
 
 
 def _found(masked: int, *, inspected: bool) -> None:

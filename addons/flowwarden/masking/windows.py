@@ -75,6 +75,7 @@ class Windows:
         return self._step(window, len(window), final=True) if len(window) > self._at else b""
 
     def _step(self, window: bytes, cut: int, final: bool = False) -> bytes:
+        self._run.budget.check()
         at = self._at
         units = self._units(window)
         if not final:
@@ -145,9 +146,10 @@ class Windows:
     def _coded(self, window: bytes) -> list[Unit]:
         """Secrets inside base64: the groups of four that hold them are replaced, the rest of the run stays as it is."""
         units: list[Unit] = []
-        if not self._patterns.find_secrets(b"\n".join(base64_runs(window[self._at :]))):
+        if not self._may_hold(b"\n".join(base64_runs(window[self._at :]))):
             return units
         for match in RUNS.finditer(window, self._at):
+            self._run.budget.tick()
             start, end = match.span()
             coded = window[start:end]
             opened = open_base64(coded)
@@ -175,6 +177,11 @@ class Windows:
         made = base64.urlsafe_b64encode(plain) if b"-" in coded or b"_" in coded else base64.b64encode(plain)
         return made if coded.endswith(b"=") or not at_end else made.rstrip(b"=") if len(coded) % 4 else made
 
+    def _may_hold(self, joined: bytes) -> bool:
+        """Whether anything may be in what several encodings hide: one look at all of it, before each is taken apart."""
+        found = self._patterns.find_secrets(joined)
+        return bool(found) and self._values.suspicious(joined, found)
+
     def _deep(self, text: bytes) -> Mask | None:
         """The mask of a secret under further encodings; what holds it is then hidden as a whole."""
         scratch = Run(off=self._run.off, keep=self._run.keep)
@@ -185,10 +192,11 @@ class Windows:
     def _with_codes(self, window: bytes, form: re.Pattern[bytes], decode: Callable[[bytes], bytes]) -> list[Unit]:
         """Secrets in which single bytes are written %XX, or \\u00XX."""
         runs = list(coded_runs(form, window, self._at))
-        if not self._patterns.find_secrets(b"\n".join([decode(window[start:end]) for start, end in runs])):
+        if not self._may_hold(b"\n".join([decode(window[start:end]) for start, end in runs])):
             return []
         units: list[Unit] = []
         for begins, ends in runs:
+            self._run.budget.tick()
             plain = decode(window[begins:ends])
             spans = self._patterns.spans(plain)
             places = _places(form, window[begins:ends], begins) if spans else []
