@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 
 from ..errors import Refusal
-from ..types import Call, Headers
+from ..types import Call, Headers, Operation
 from . import (
     coders,
     codings,
@@ -48,6 +48,7 @@ from .values import TRIGGERS, Run, Values
 from .windows import Windows
 from .xmlmask import XmlMasker
 
+_UPLOADS = frozenset({Operation("s3", "PutObject"), Operation("s3", "UploadPart")})
 UNREADABLE = b"[MASKED:unreadable]"
 _PAIR = rb'(?i)"(?:name|key|parameterkey|optionname)"\s*:\s*"[^"]*(?:passw|pwd|secret|token|api_?key|access_?key|credential)'
 _XML_PAIR = (
@@ -402,7 +403,21 @@ class Masker:
             kept.withheld = f"its content coding {coding!r} cannot be read"
         return kept
 
+    def _whole_upload(self, call: Call, masked: Masked, run: Run) -> None:
+        """An upload that was read whole is kept like one that streams: at its length, within its framing."""
+        kept = self.upload(call, masked.headers)
+        made = kept.feed(masked.body) + kept.finish()
+        run.counts.update(kept.counts)
+        if kept.withheld:
+            masked.inspected = False
+            masked.notes.append(f"the request's body was left out: {kept.withheld}")
+        masked.body = UNREADABLE if kept.withheld else made
+
     def _request_body(self, call: Call, masked: Masked, plan: Plan, run: Run) -> None:
+        encoding = heads.first(masked.headers, b"content-encoding").lower()
+        if "aws-chunked" in encoding or (call.operation is not None and call.operation in _UPLOADS):
+            self._whole_upload(call, masked, run)
+            return
         content_type = heads.first(masked.headers, b"content-type")
         applied = codings.names(heads.first(masked.headers, b"content-encoding"))
         plain = codings.decode(masked.body, applied) if applied else masked.body

@@ -7,7 +7,7 @@ compressed upload that holds a secret, and whatever cannot be masked, is left ou
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import Counter, deque
 from hashlib import sha256
 
 from .model import Core, refuse
@@ -106,9 +106,9 @@ class Kept:
         return self._digest.hexdigest()
 
     @property
-    def masked(self) -> bool:
-        """Whether what is kept is not what was sent."""
-        return bool(self._run.counts)
+    def counts(self) -> Counter[str]:
+        """How often each mask was used."""
+        return self._run.counts
 
     def feed(self, data: bytes) -> bytes:
         """Takes the next bytes as sent, gives those to keep."""
