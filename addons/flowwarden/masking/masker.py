@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 
 from ..errors import Refusal
-from ..types import Call, Headers, Operation
+from ..types import Call, Headers
 from . import (
     coders,
     codings,
@@ -40,16 +40,14 @@ from .model import Core, Keep, Mask, Masked, keep_nothing, refuse
 from .opaque import OpaqueCore
 from .patterns import Patterns
 from .profiles import Plan, Profiles
+from .sent import UNREADABLE, Sent
 from .statements import Statements
 from .stream import StreamMasker
-from .uploads import BLOCK as UPLOAD_BLOCK
 from .uploads import Kept
 from .values import TRIGGERS, Run, Values
 from .windows import Windows
 from .xmlmask import XmlMasker
 
-_UPLOADS = frozenset({Operation("s3", "PutObject"), Operation("s3", "UploadPart")})
-UNREADABLE = b"[MASKED:unreadable]"
 _PAIR = rb'(?i)"(?:name|key|parameterkey|optionname)"\s*:\s*"[^"]*(?:passw|pwd|secret|token|api_?key|access_?key|credential)'
 _XML_PAIR = (
     rb"(?i)<(?:name|key|parameterkey|optionname)>[^<]*(?:passw|pwd|secret|token|api_?key|access_?key|credential)"
@@ -67,7 +65,7 @@ class Masker:
         self.masks = tuple(masks)
         self.statements = statements or Statements()
         self._opaque_deny = opaque_deny or any(mask.opaque == "deny" for mask in masks)
-        self._profiles = Profiles(masks)
+        self.profiles = Profiles(masks)
         everywhere = [glob for mask in masks if not mask.actions for glob in mask.fields]
         found = [mask for mask in masks if mask.pattern] + dotenv.lines(masks)
         self.patterns = Patterns(
@@ -76,12 +74,12 @@ class Masker:
         self.values = Values(self.patterns)
         self._pattern_masks = found
         self._object_masks = [mask for mask in found if mask.objects]
-        self._json = JsonMasker(self.values, self._profiles.everywhere)
+        self._json = JsonMasker(self.values, self.profiles.everywhere)
         self.values.nested = self._json.nested
         self.values.no_echo = next((mask for mask in masks if mask.members == "secret"), None)
         self._xml = XmlMasker(self.values)
         self._cbor = CborMasker(self.values)
-        self._readers: dict[Kind, Reader] = {
+        self.readers: dict[Kind, Reader] = {
             "json": self._read_json,
             "xml": self._read_xml,
             "text": self._read_text,
@@ -93,6 +91,7 @@ class Masker:
             "sse": partial(self._read_series, kind="sse"),
             "events": partial(self._read_series, kind="events"),
         }
+        self._sent = Sent(self)
 
     @cached_property
     def object_values(self) -> Values:
@@ -117,9 +116,9 @@ class Masker:
         and cannot be.
         """
         try:
-            plan = self._profiles.plan(call, "output")
+            plan = self.profiles.plan(call, "output")
             run = self._run(call, headers, plan, keep, session_key)
-            masked = Masked(self._headers(headers, run), body, run.counts)
+            masked = Masked(self.mask_headers(headers, run), body, run.counts)
             if body:
                 self._body(call, status, masked, plan, run)
         except Refusal:
@@ -176,7 +175,7 @@ class Masker:
         masked.notes.append(f"not inspected: {what}")
 
     def _read(self, kind: Kind, plain: bytes, run: Run, plan: Plan, content_type: str) -> bytes | None:
-        reader = self._readers.get(kind)
+        reader = self.readers.get(kind)
         if reader is None:
             raise refuse("UnknownCarrier", f"answers of the kind {kind!r} cannot be searched")
         charset = kinds.charset(content_type, plain[:512])
@@ -263,14 +262,14 @@ class Masker:
 
     def widened(self, part: ranges.Part, call: Call) -> str:
         """The Range header that asks for a part of an object and as much around it as masks need: see `ranges.py`."""
-        plan, key = self._profiles.plan(call, "output"), str((call.params or {}).get("Key", ""))
+        plan, key = self.profiles.plan(call, "output"), str((call.params or {}).get("Key", ""))
         table = any(mask.objects for mask in plan.columns) and tables.separator("", packed.unpacked(key))
         margin = 2 * Windows(self.object_values, Run(same_length=True)).hold
         return ranges.widened(part, margin, needs_start=bool(table) or packed.named(key))
 
     def may_stream(self, call: Call, headers: Headers) -> bool:
         """Whether an answer with these headers can be masked as it passes (else it has to be whole)."""
-        kind = self._stream_kind(self._profiles.plan(call, "output"), call, headers)
+        kind = self._stream_kind(self.profiles.plan(call, "output"), call, headers)
         return kind in {"object", "text", "csv", "tsv", "sse", "events", "opaque"}
 
     @staticmethod
@@ -288,7 +287,7 @@ class Masker:
         self, call: Call, status: int, headers: Headers, *, keep: Keep = keep_nothing, session_key: bytes = b""
     ) -> StreamMasker | None:
         """A masker for an answer that passes in pieces; None where `may_stream` says no, or for an object's error."""
-        plan = self._profiles.plan(call, "output")
+        plan = self.profiles.plan(call, "output")
         kind = self._stream_kind(plan, call, headers)
         if kind == "object" and status not in {200, 206}:
             return None
@@ -298,7 +297,7 @@ class Masker:
         encoding = objects.keeps_bytes(status, headers) if kind == "object" else ""
         made = StreamMasker(
             run,
-            self._headers(headers, run),
+            self.mask_headers(headers, run),
             applied[0] if applied and not encoding else "",
             kind in {"object", "opaque"},
         )
@@ -353,7 +352,8 @@ class Masker:
         made = [self._read_text(line, run, plan) or line for line in lines]
         return b"".join(made) if made != lines else None
 
-    def _headers(self, headers: Headers, run: Run) -> Headers:
+    def mask_headers(self, headers: Headers, run: Run) -> Headers:
+        """Header fields with their secrets masked; the same object where there are none."""
         joined = b"\n".join([value for _, value in headers])
         found = self.patterns.find(joined)
         if not found or not self.values.suspicious(joined, found):
@@ -365,77 +365,12 @@ class Masker:
         return tuple(made)
 
     def mask_request_for_recording(self, call: Call, headers: Headers, body: bytes) -> Masked:
-        """A request as the recording keeps it: secrets that the agent itself sends are masked. Never raises a Refusal."""
-        plan = self._profiles.plan(call, "input")
-        run = Run(off=plan.off, call=call)
-        masked = Masked(headers, body, run.counts)
-        try:
-            masked.headers = self._headers(headers, run)
-            if body:
-                self._request_body(call, masked, plan, run)
-        except Exception as error:
-            masked.body = UNREADABLE if body else body
-            masked.headers = ()
-            masked.inspected = False
-            why = error.message if isinstance(error, Refusal) else type(error).__name__
-            masked.notes.append(f"the request was left out: {why}")
-        return masked
+        """A request as the recording keeps it: see `sent.py`. Never raises a Refusal."""
+        return self._sent.mask_request(call, headers, body)
 
     def upload(self, call: Call, headers: Headers) -> Kept:
         """What the recording keeps of a request whose body streams: see `uploads.py`."""
-        plan = self._profiles.plan(call, "input")
-        run = Run(off=plan.off, call=call, budget=Budget(float("inf")))
-        run.content_type, run.key = heads.first(headers, b"content-type"), str((call.params or {}).get("Key", ""))
-        applied = [name.strip().lower() for name in heads.first(headers, b"content-encoding").split(",")]
-        coding = ", ".join(codings.names(",".join(applied)))
-        is_s3 = call.operation is not None and call.operation.service == "s3"
-        core = objects.reader(
-            self.object_values if is_s3 else self.values,
-            [mask for mask in plan.columns if mask.objects or not is_s3],
-            run,
-            (),
-            lambda: None,
-            encoding=coding,
-            block=UPLOAD_BLOCK,
-        )
-        kept = Kept(core, run, framed="aws-chunked" in applied)
-        if coding and coding not in coders.STREAMABLE:
-            kept.withheld = f"its content coding {coding!r} cannot be read"
-        return kept
-
-    def _whole_upload(self, call: Call, masked: Masked, run: Run) -> None:
-        """An upload that was read whole is kept like one that streams: at its length, within its framing."""
-        kept = self.upload(call, masked.headers)
-        made = kept.feed(masked.body) + kept.finish()
-        run.counts.update(kept.counts)
-        if kept.withheld:
-            masked.inspected = False
-            masked.notes.append(f"the request's body was left out: {kept.withheld}")
-        masked.body = UNREADABLE if kept.withheld else made
-
-    def _request_body(self, call: Call, masked: Masked, plan: Plan, run: Run) -> None:
-        encoding = heads.first(masked.headers, b"content-encoding").lower()
-        if "aws-chunked" in encoding or (call.operation is not None and call.operation in _UPLOADS):
-            self._whole_upload(call, masked, run)
-            return
-        content_type = heads.first(masked.headers, b"content-type")
-        applied = codings.names(heads.first(masked.headers, b"content-encoding"))
-        plain = codings.decode(masked.body, applied) if applied else masked.body
-        protocol = "" if call.protocol in {"query", "ec2"} else call.protocol
-        kind = kinds.of_type(content_type, protocol)
-        if kind in {"json", "lines", "text"} or call.protocol in {"json", "rest-json"}:
-            kind = "json" if jsontree.is_json(plain) else "text"
-        elif kind == "xml":
-            kind = "xml" if xmlmask.is_xml(plain) else "text"
-        elif kind not in self._readers:
-            if not kinds.looks_like_text(plain[:4096]):
-                masked.inspected = False
-                masked.notes.append("not inspected: the request's body")
-                return
-            kind = "text"
-        changed = self._readers[kind](plain, run, plan)
-        if changed is not None:
-            masked.body = codings.encode(changed, applied) if applied else changed
+        return self._sent.upload(call, headers)
 
     def mask_text(self, text: str) -> str:
         """A text for logs, notifications and recordings (a URL too) with its secrets masked."""
