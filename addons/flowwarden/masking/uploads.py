@@ -15,7 +15,7 @@ from .values import Run
 
 _LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[^\r\n]*)?\r\n")
 _LONGEST_LINE = 512
-BLOCK = 1 << 20  # bytes that are searched at once: each search gives up the interpreter and has to wait to get it back
+BLOCK = 128 << 10  # bytes that are searched at once; a client sends ten parts at a time, each with blocks of its own
 
 
 class Framing:

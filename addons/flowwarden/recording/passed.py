@@ -10,8 +10,8 @@ from typing import Literal, Protocol
 from .bodies import BodySink, HashSink
 from .records import BodyAt
 
-BLOCK = 512 << 10  # bytes that are handed to the thread at once
-AHEAD = 8  # blocks that may wait for the disk; then the body waits too
+BLOCK = 256 << 10  # bytes that are handed to the thread at once
+AHEAD = 2  # blocks that may wait for the disk; then the body waits too (a client sends ten parts at once)
 
 
 class Masks(Protocol):
