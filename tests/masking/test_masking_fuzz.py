@@ -12,6 +12,7 @@ from masking_tools import call, github, headers, masker, shipped
 
 from flowwarden.errors import Refusal
 from flowwarden.masking.masker import Masker
+from flowwarden.masking.sent import Sent
 
 TYPES = [
     *(
@@ -117,7 +118,7 @@ def _shape(value: object) -> object:
 def test_masking_failure_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception within masking: 502, and nothing of the request in the recording."""
     monkeypatch.setattr(Masker, "_body", lambda *_: 1 / 0)
-    monkeypatch.setattr(Masker, "_request_body", lambda *_: 1 / 0)
+    monkeypatch.setattr(Sent, "_request_body", lambda *_: 1 / 0)
     with pytest.raises(Refusal) as refused:
         shipped().mask_answer(call(), 200, headers("text/plain"), b"x")
     assert (refused.value.status, refused.value.code) == (502, "MaskFailed")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 import boto3
 import pytest
 from masking_tools import alnum, call, github, headers, shipped
 from moto import mock_aws
+from ruamel.yaml import YAML as YamlReader
 
 from flowwarden.masking import digests
 
@@ -97,6 +100,79 @@ def test_masking_cloudformation_no_echo() -> None:
     assert (
         value.encode() not in out and json.loads(json.loads(out)["TemplateBody"])["Parameters"]["Q"]["Default"] == "v"
     )
+
+
+YAML = """Parameters:
+  # the database
+  Shown:
+    Type: String
+    Default: shown1
+  Plain:
+    Type: String
+    Default: hidden1  # not for you
+    NoEcho: true
+  Behind:
+    NoEcho: 'true'
+
+    Description: x
+    "Default": "hidden2"
+  Folded:
+    NoEcho: Yes
+    Default: >-
+      hidden3
+      and hidden4
+    Type: String
+  Flow: {Type: String, NoEcho: true, Default: hidden5}
+  FlowBefore: { Default: 'hidden6, it''s', "NoEcho": "true", AllowedPattern: "a{2}" }
+  False:
+    NoEcho: false
+    Default: shown2
+  Other: {Default: shown3}
+Resources:
+  A:
+    Default: shown4
+    Type: AWS::S3::Bucket
+"""
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("way", ["json", "xml", "text", "cdata"])
+def test_masking_cloudformation_no_echo_in_yaml(way: str, end: str) -> None:
+    """Defaults in any form of YAML, before and behind NoEcho, in every carrier of a template."""
+    text = YAML.replace("\n", end)
+    called = call("cloudformation:GetTemplate", "query")
+    bodies = {
+        "json": ("application/json", json.dumps({"TemplateBody": text})),
+        "xml": ("text/xml", f"<R><TemplateBody>{escape(text)}</TemplateBody></R>"),
+        "cdata": ("text/xml", f"<R><TemplateBody><![CDATA[{text}]]></TemplateBody></R>"),
+        "text": ("application/yaml", text),
+    }
+    kind, body = bodies[way]
+    out = shipped().mask_answer(called, 200, headers(kind), body.encode())
+    assert b"hidden" not in out.body and all(b"shown%d" % n in out.body for n in range(1, 5))
+    assert out.counts == {"aws-members": 5}
+    made = {"json": lambda: json.loads(out.body)["TemplateBody"], "text": out.body.decode}.get(
+        way,
+        lambda: ElementTree.fromstring(out.body).findtext("TemplateBody"),  # noqa: S314
+    )()
+    read = YamlReader(typ="safe").load(made)["Parameters"]
+    assert {name for name, parameter in read.items() if "MASKED" in parameter["Default"]} == {
+        "Plain", "Behind", "Folded", "Flow", "FlowBefore",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ["{d}{n}", "{n}{d}"])
+def test_masking_cloudformation_no_echo_in_xml(order: str) -> None:
+    """GetTemplateSummary and ValidateTemplate tell of parameters as XML, in any order of their members."""
+    member = "<member><ParameterKey>P</ParameterKey>" + order + "</member>"
+    hidden = member.format(d="<DefaultValue>hidden &amp; plain</DefaultValue>", n="<NoEcho>true</NoEcho>")
+    shown = member.format(d="<DefaultValue>shown</DefaultValue>", n="<NoEcho>false</NoEcho>")
+    body = f"<R><Parameters>{hidden}{shown}</Parameters></R>".encode()
+    out = shipped().mask_answer(call("cloudformation:GetTemplateSummary", "query"), 200, headers("text/xml"), body)
+    assert [node.text for node in ElementTree.fromstring(out.body).iter("DefaultValue")] == [  # noqa: S314
+        "[MASKED:aws-members]",
+        "shown",
+    ]
 
 
 @pytest.mark.parametrize(

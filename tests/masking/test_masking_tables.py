@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 from pathlib import Path
+from unittest import mock
 from urllib.parse import quote
 
 import pytest
@@ -78,7 +79,8 @@ def test_masking_range_is_a_slice_of_the_masked_whole(first: int, length: int, f
     value = {"both": f"bytes={first}-{last}", "open": f"bytes={first}-", "suffix": f"bytes=-{length + 1}"}[form]
     part = ranges.asked(value)
     assert part is not None
-    wide = ranges.asked(ranges.widened(part, 200))
+    with mock.patch.object(ranges, "NEAR_START", 0):  # the margin alone has to do
+        wide = ranges.asked(ranges.widened(part, 200))
     assert wide is not None
     start = max(0, len(body) - wide.suffix) if wide.first is None else wide.first
     end = len(body) if wide.last is None else min(len(body), wide.last + 1)

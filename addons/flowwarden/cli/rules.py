@@ -101,7 +101,7 @@ def mask(file: Path, content_type: str, operation: str, groups: tuple[str, ...],
     from ..types import Call, Operation
 
     service, _, name = operation.partition(":")
-    call = Call(aws=bool(name), operation=Operation(service, name) if name else None)
+    call = Call(aws=bool(name), operation=Operation(service, name) if name else None, params={"Key": file.name})
     try:
         body = file.read_bytes()
     except OSError as error:

@@ -45,11 +45,12 @@ class KeepMasks(Judge):
         if decision is not None and not decision.mask:
             return
         if writeback.contains_mask(request):
-            why = "the request contains a mask of this gateway: writing it back would destroy what it hides"
-            raise Refusal(why, status=400, code="MaskedDataInRequest", station=self.name)
+            raise Refusal(writeback.WHY, status=400, code="MaskedDataInRequest", station=self.name)
         if session is not None and self.services.masked_objects.would_overwrite(session.id, call):
             why = "this session has seen the object masked only: putting it would destroy what the masks hide"
             raise Refusal(why, status=400, code="MaskedDataInRequest", station=self.name)
+        if why := ranges.splits(call, request):
+            raise Refusal(why, status=400, code="PartialReadRefused", station=self.name)
         if call.operation == _GET_OBJECT and (wanted := request.header("range")):
             owner.part = ranges.asked(wanted)
         if request.body and any(mask.columns for mask in self.services.masker(owner.principal).masks):
@@ -145,8 +146,9 @@ class Mask(Station):
         if response.status_code != 206:
             return None
         if owner.part is None:
-            if owner.call is not None and owner.call.operation == _GET_OBJECT and _ranged(owner):
-                why = "the answer is a part of an object, and not one that can be fetched wider"
+            asked = owner.call is not None and owner.call.operation == _GET_OBJECT
+            if asked and not ranges.is_whole(response.headers.get("content-range", "")):
+                why = "the answer is a part of an object that cannot be fetched wider: ask for it by one Range of bytes"
                 raise Refusal(why, status=502, code="UnreadableAnswer", station="mask")
             return None
         return ranges.Cut(owner.part, response.headers.get("content-range", ""))
@@ -179,10 +181,6 @@ def _opaque(owner: Access) -> None:
     if owner.decision is not None and owner.decision.opaque == "deny":
         why = "the answer cannot be searched for secrets, and the rule denies what cannot (opaque: deny)"
         raise Refusal(why, status=502, code="OpaqueAnswer", station="mask")
-
-
-def _ranged(owner: Access) -> bool:
-    return owner.request is not None and bool(owner.request.header("range"))
 
 
 def _length(response: http.Response) -> int | None:

@@ -6,7 +6,6 @@ Where names are not given, or the statement computes from a masked column (`line
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,48 +16,14 @@ from .globs import Globs, name_matches
 from .jsonmask import JsonMasker, Reading, Special, Whole, put
 from .jsontree import Node
 from .model import Mask
+from .statements import Statements
 
-_REMEMBERED = 10_000
 _DYNAMO = frozenset({"dynamodb", "dynamodbstreams"})
-_STARTS = {
-    ("athena", "StartQueryExecution"): ("QueryString", "QueryExecutionId"),
-    ("redshift-data", "ExecuteStatement"): ("Sql", "Id"),
-    ("redshift-data", "BatchExecuteStatement"): ("Sqls", "Id"),
-}
 _RESULTS = {
     ("athena", "GetQueryResults"): "QueryExecutionId",
     ("redshift-data", "GetStatementResult"): "Id",
     ("redshift-data", "GetStatementResultV2"): "Id",
 }
-
-
-class Statements:
-    """The SQL of queries whose results are fetched by id later, newest few thousand."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[str, str] = OrderedDict()
-
-    def learn(self, call: Call, answer: bytes) -> None:
-        """Remembers the statement of a call that started a query, by the id in its answer."""
-        operation = call.operation
-        names = _STARTS.get((operation.service, operation.name)) if operation else None
-        if names is None or call.params is None:
-            return
-        try:
-            found = json.loads(answer)
-            identifier = found.get(names[1]) if isinstance(found, dict) else None
-        except ValueError:
-            return
-        sql = call.params.get(names[0])
-        if not isinstance(identifier, str) or sql is None:
-            return
-        self._known[identifier] = ";".join(map(str, sql)) if isinstance(sql, list | tuple) else str(sql)
-        while len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
-
-    def of(self, identifier: object) -> str | None:
-        """The statement of a query id; None if this gateway did not see it. Redshift's ids may end in `:n`."""
-        return self._known.get(str(identifier).partition(":")[0])
 
 
 def concerns(call: Call) -> bool:

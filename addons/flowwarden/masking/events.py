@@ -34,6 +34,7 @@ _TEXT_NAMES = frozenset(
     }
 )  # where the models' APIs put the next piece of their words
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_OTHER_LINE = re.compile(rb"(?:(?<=[\r\n])|\A)(?!data:)[^\r\n]+")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _HOLE = b'"\\u0001flowwarden\\u0001"'  # stands for the running text while the rest is masked
 _MOST = 4 << 20  # bytes of one event
@@ -140,6 +141,7 @@ class SseCore:
         return last + self._joiner.finish()
 
     def _event(self, raw: bytes) -> bytes:
+        raw = self._fields(raw)
         lines = _LINE_END.split(raw)
         data = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
         if not data:
@@ -147,6 +149,12 @@ class SseCore:
             return self._joiner.add(partial(_fixed, raw if masked is None else masked), None)
         payload = Payload(b"\n".join(data), self._mask)
         return self._joiner.add(partial(self._render, raw, lines, payload), payload.text)
+
+    def _fields(self, raw: bytes) -> bytes:
+        """An event whose id, name and comments are masked; its data is read as a whole later."""
+        if not self._values.patterns.find(raw):
+            return raw
+        return _OTHER_LINE.sub(lambda line: self._values.mask(line.group(), self._run) or line.group(), raw)
 
     def _render(self, raw: bytes, lines: list[bytes], payload: Payload, new: bytes | None) -> bytes:
         made = payload.with_text(new)
@@ -186,9 +194,11 @@ class FrameCore:
 
     def _frame(self, frame: Frame) -> bytes:
         heads = [
-            (name, kind, (self._values.mask(value, self._run) or value) if kind == 7 else value)
+            (name, kind, (self._values.mask(value, self._run) or value) if kind in {6, 7} else value)
             for name, kind, value in frame.heads
         ]
+        if self._values.patterns.spans(b"\n".join([name for name, _, _ in heads])):
+            raise refuse("UnreadableAnswer", "a message of the answer has a secret as the name of a header")
         payload = Payload(frame.payload, self._mask, raw_text=True)
         return self._joiner.add(partial(self._render, frame, heads, payload), payload.text)
 

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from . import jsontree
+from . import jsontree, noecho
 from .globs import Globs
 from .jsontree import Edits, Node
 from .model import Mask
@@ -88,7 +88,8 @@ class JsonMasker:
         if node.kind == "string":
             self._string(node, key, reading)
         elif node.kind == "object":
-            pair = _pair(node) or _no_echo(node)
+            self._no_echo(node, reading)
+            pair = _pair(node)
             for name, child in node.items:
                 context = pair[0] if pair is not None and child is pair[1] else name
                 self._walk(child, (*path, name), reading, context)
@@ -98,6 +99,19 @@ class JsonMasker:
                 self._walk(child, path, reading, key)
         elif node.kind == "number":
             self._number(node, reading)
+
+    def _no_echo(self, node: Node, reading: Reading) -> None:
+        """The default of a CloudFormation parameter with NoEcho."""
+        echo, mask = node.get(noecho.NAME.decode()), self.values.no_echo
+        if (
+            echo is None
+            or mask is None
+            or not noecho.true(echo.text.encode() or reading.edits.text(echo.start, echo.end))
+        ):
+            return
+        value = node.get("Default", "DefaultValue")
+        if value is not None:
+            self.hide(value, Whole(mask), reading)
 
     def _string(self, node: Node, key: str, reading: Reading) -> None:
         text = node.text
@@ -168,12 +182,3 @@ def _pair(node: Node) -> tuple[str, Node] | None:
         return None
     name = node.string(*_NAMES)
     return (name, value) if name else None
-
-
-def _no_echo(node: Node) -> tuple[str, Node] | None:
-    """The default of a CloudFormation parameter with NoEcho, as the value of something called secret."""
-    echo = node.get("NoEcho")
-    value = node.get("Default", "DefaultValue")
-    if echo is None or value is None or value.kind != "string":
-        return None
-    return ("NoEcho secret", value)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal
 
+from . import wide
+
 Kind = Literal[
     "json", "xml", "cbor", "form", "text", "csv", "tsv", "sse", "events", "lines", "object", "opaque", "other"
 ]
@@ -37,6 +39,7 @@ _PROTOCOL: dict[str, Kind] = {
     "rest-xml": "xml",
     "smithy-rpc-v2-cbor": "cbor",
 }
+_ASCII = "".join(map(chr, range(32, 127)))
 _MAGIC = (
     b"\x1f\x8b", b"PK\x03\x04", b"PAR1", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x89PNG", b"\xff\xd8\xff", b"GIF8",
     b"%PDF-", b"\x7fELF", b"Obj\x01", b"ORC", b"7z\xbc\xaf", b"OggS", b"\xcf\xfa\xed\xfe", b"wOF", b"SQLite format 3",
@@ -93,10 +96,26 @@ def looks_like_text(head: bytes) -> bool:
 
 
 def charset(content_type: str, head: bytes) -> str:
-    """The charset of a text that is not UTF-8 (or a subset of it), empty otherwise."""
+    """The charset of a text that does not hold ASCII as it is (UTF-16, EBCDIC, UTF-7…), empty for all others.
+
+    A byte order mark and the look of the first bytes count before what is declared.
+    """
+    if head[:4] in {b"\xff\xfe\0\0", b"\0\0\xfe\xff"}:
+        return "utf-32"
     if head[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-        return "utf-32" if head[:4] == b"\xff\xfe\0\0" else "utf-16"
-    if "charset" not in content_type:
+        return "utf-16"
+    if order := wide.order(head):
+        return wide.CODECS[order]
+    if "charset" not in content_type.lower():
         return ""
     name = content_type.lower().partition("charset=")[2].strip("\"' ;").partition(";")[0].strip("\"' ")
-    return name if name.startswith(("utf-16", "utf16", "utf-32", "utf32", "ebcdic", "cp037", "utf-7", "utf7")) else ""
+    return "" if _holds_ascii(name) else name
+
+
+@lru_cache(maxsize=256)
+def _holds_ascii(name: str) -> bool:
+    """Whether ASCII text is itself in a charset. One that nobody knows here is no charset for us to read."""
+    try:
+        return _ASCII.encode(name) == _ASCII.encode()
+    except (LookupError, UnicodeError, ValueError):
+        return not name

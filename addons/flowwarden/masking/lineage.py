@@ -65,12 +65,13 @@ def _taints(tree: exp.Expr, columns: Sequence[str]) -> bool:
         if isinstance(node, exp.Identifier):
             if name_matches(columns, node.name) and id(node) not in plain:
                 return True
-        elif any(isinstance(text, str) and _names_one(text, columns) for text in node.args.values()):
+        elif any(isinstance(text, str) and names_one(text, columns) for text in node.args.values()):
             return True  # a literal or a JSON path that names it
     return False
 
 
-def _names_one(text: str, columns: Sequence[str]) -> bool:
+def names_one(text: str, columns: Sequence[str]) -> bool:
+    """Whether one of the words of a text is the name of a masked column."""
     return any(name_matches(columns, word) for word in _WORD.findall(text))
 
 

@@ -8,27 +8,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from urllib.parse import quote_plus, unquote_to_bytes
 
 from ..errors import Refusal
 from ..types import Call, Headers
-from . import coders, codings, columns, digests, dotenv, globs, heads, jsontree, kinds, services, tables, xmlmask
+from . import (
+    coders,
+    codings,
+    columns,
+    digests,
+    dotenv,
+    formmask,
+    globs,
+    heads,
+    jsontree,
+    kinds,
+    noecho,
+    objects,
+    packed,
+    ranges,
+    services,
+    tables,
+    wide,
+    xmlmask,
+)
 from .budget import Budget
 from .cbormask import CborMasker
-from .columns import Statements
 from .events import FrameCore, SseCore
 from .jsonmask import JsonMasker, Special
 from .kinds import Kind
-from .model import Keep, Mask, Masked, keep_nothing, refuse
-from .opaque import OpaqueCore, not_compressed
+from .model import Core, Keep, Mask, Masked, keep_nothing, refuse
+from .opaque import OpaqueCore
 from .patterns import Patterns
 from .profiles import Plan, Profiles
-from .stream import Core, StreamMasker
+from .sent import UNREADABLE, Sent
+from .statements import Statements
+from .stream import StreamMasker
+from .uploads import Kept
 from .values import TRIGGERS, Run, Values
 from .windows import Windows
 from .xmlmask import XmlMasker
 
-UNREADABLE = b"[MASKED:unreadable]"
 _PAIR = rb'(?i)"(?:name|key|parameterkey|optionname)"\s*:\s*"[^"]*(?:passw|pwd|secret|token|api_?key|access_?key|credential)'
 _XML_PAIR = (
     rb"(?i)<(?:name|key|parameterkey|optionname)>[^<]*(?:passw|pwd|secret|token|api_?key|access_?key|credential)"
@@ -46,32 +65,33 @@ class Masker:
         self.masks = tuple(masks)
         self.statements = statements or Statements()
         self._opaque_deny = opaque_deny or any(mask.opaque == "deny" for mask in masks)
-        self._profiles = Profiles(masks)
+        self.profiles = Profiles(masks)
         everywhere = [glob for mask in masks if not mask.actions for glob in mask.fields]
         found = [mask for mask in masks if mask.pattern] + dotenv.lines(masks)
         self.patterns = Patterns(
-            found, TRIGGERS, [globs.trigger(everywhere), _PAIR, _XML_PAIR, _ESCAPED_NAME, b"NoEcho"]
+            found, TRIGGERS, [globs.trigger(everywhere), _PAIR, _XML_PAIR, _ESCAPED_NAME, noecho.NAME]
         )
         self.values = Values(self.patterns)
         self._pattern_masks = found
         self._object_masks = [mask for mask in found if mask.objects]
-        self._json = JsonMasker(self.values, self._profiles.everywhere)
+        self._json = JsonMasker(self.values, self.profiles.everywhere)
         self.values.nested = self._json.nested
+        self.values.no_echo = next((mask for mask in masks if mask.members == "secret"), None)
         self._xml = XmlMasker(self.values)
         self._cbor = CborMasker(self.values)
-        self._readers: dict[Kind, Reader] = {
+        self.readers: dict[Kind, Reader] = {
             "json": self._read_json,
             "xml": self._read_xml,
             "text": self._read_text,
-            "form": self._read_form,
+            "form": lambda text, run, plan: formmask.careful(text, run, plan.fields, self.values),
             "lines": self._read_lines,
-            "object": partial(self._read_series, kind="object"),
             "csv": partial(self._read_series, kind="csv"),
             "tsv": partial(self._read_series, kind="tsv"),
             "cbor": self._read_cbor,
             "sse": partial(self._read_series, kind="sse"),
             "events": partial(self._read_series, kind="events"),
         }
+        self._sent = Sent(self)
 
     @cached_property
     def object_values(self) -> Values:
@@ -96,9 +116,9 @@ class Masker:
         and cannot be.
         """
         try:
-            plan = self._profiles.plan(call, "output")
+            plan = self.profiles.plan(call, "output")
             run = self._run(call, headers, plan, keep, session_key)
-            masked = Masked(self._headers(headers, run), body, run.counts)
+            masked = Masked(self.mask_headers(headers, run), body, run.counts)
             if body:
                 self._body(call, status, masked, plan, run)
         except Refusal:
@@ -119,15 +139,19 @@ class Masker:
         content_type = heads.first(masked.headers, b"content-type")
         applied = codings.names(heads.first(masked.headers, b"content-encoding"))
         body = masked.body
-        plain = codings.decode(body, applied) if applied else body
         is_object = plan.is_object and status in {200, 206}
+        encoding = objects.keeps_bytes(status, masked.headers) if is_object else ""
+        if encoding:
+            applied = []
+        plain = codings.decode(body, applied) if applied else body
         kind: Kind = "object" if is_object else self._kind(content_type, call.protocol, plain)
         if kind == "opaque":
             self._uninspected(masked, content_type or "unnamed")
             return
-        if kind == "object" and kinds.compressed(plain[:16]):
-            self._uninspected(masked, "a compressed object")
-        changed = self._read(kind, plain, run, plan, content_type)
+        if kind == "object" or (kind in {"text", "csv", "tsv"} and packed.coding(plain)):
+            changed = self._read_object(plain, masked, run, plan, encoding)
+        else:
+            changed = self._read(kind, plain, run, plan, content_type)
         if changed is None:
             return
         if heads.content_addressed(masked.headers):
@@ -151,11 +175,11 @@ class Masker:
         masked.notes.append(f"not inspected: {what}")
 
     def _read(self, kind: Kind, plain: bytes, run: Run, plan: Plan, content_type: str) -> bytes | None:
-        reader = self._readers.get(kind)
+        reader = self.readers.get(kind)
         if reader is None:
             raise refuse("UnknownCarrier", f"answers of the kind {kind!r} cannot be searched")
-        charset = kinds.charset(content_type, plain[:4])
-        if not charset or kind in {"cbor", "events", "object"}:
+        charset = kinds.charset(content_type, plain[:512])
+        if not charset or kind in {"cbor", "events"}:
             return reader(plain, run, plan)
         try:
             text = plain.decode(charset).encode("utf-8")
@@ -163,6 +187,27 @@ class Masker:
             return None if changed is None else changed.decode("utf-8").encode(charset)
         except (UnicodeError, LookupError):
             raise refuse("UnreadableAnswer", f"the answer says it is {charset} and is not") from None
+
+    def _read_object(self, body: bytes, masked: Masked, run: Run, plan: Plan, encoding: str) -> bytes | None:
+        core = self._object(
+            run, plan, masked.headers, lambda: self._uninspected(masked, "an object"), encoding, codings.MOST
+        )
+        made = core.feed(body) + core.finish()
+        return made if run.counts else None
+
+    def _object(
+        self, run: Run, plan: Plan, headers: Headers, unreadable: Callable[[], None], encoding: str, most: int | None
+    ) -> Core:
+        columns = [mask for mask in plan.columns if mask.objects]
+        names = [glob for mask in columns for glob in mask.columns]
+        bucket = str((run.call.params or {}).get("Bucket", "")) if run.call is not None else ""
+        if names and self.statements.unloaded(bucket, run.key, names):
+            why = "this file was unloaded from a query that may hold masked columns, and does not name its columns"
+            raise refuse("UnreadableColumns", why)
+        whole = self.statements.hides_file(run.key, names) if names else False
+        return objects.reader(
+            self.object_values, columns, run, headers, unreadable, encoding=encoding, most=most, whole=whole
+        )
 
     def _clean(self, text: bytes, plan: Plan) -> bool:
         if plan.names is not None and plan.names.search(text) is not None:
@@ -201,27 +246,30 @@ class Masker:
         return digests.in_xml(made) if made is not None and digests.concerns(run.call) else made
 
     def _read_text(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
+        if order := wide.order(text):
+            codec = wide.CODECS[order]
+            made = self._read_text(text.decode(codec, "surrogatepass").encode("utf-8", "surrogatepass"), run, plan)
+            return None if made is None else made.decode("utf-8", "surrogatepass").encode(codec, "surrogatepass")
         if text[:1] in b"{[" and jsontree.is_json(text):
             return self._read_json(text, run, plan)
         return self.values.mask(text, run)
 
     def _windows(self, run: Run, plan: Plan, kind: Kind) -> Core:
-        is_object = kind == "object"
-        run.same_length = is_object or kind == "opaque"  # so that Content-Length can be told before a byte is known
-        windows = Windows(self.object_values if is_object else self.values, run)
-        masks = [mask for mask in plan.columns if mask.objects or not is_object]
-        separator = tables.separator(
-            {"csv": "text/csv", "tsv": "text/tab-separated-values"}.get(kind, run.content_type), run.key
-        )
-        return tables.TableCore(windows, run, masks, separator) if separator and masks else windows
+        run.same_length = kind == "opaque"  # so that Content-Length can be told before a byte is known
+        windows = Windows(self.values, run)
+        separator = {"csv": b",", "tsv": b"\t"}.get(kind, b"")
+        return tables.TableCore(windows, run, plan.columns, separator) if separator and plan.columns else windows
 
-    def range_margin(self) -> int:
-        """How many bytes more a part of an object needs on both sides: see `ranges.py`."""
-        return 2 * Windows(self.object_values, Run(same_length=True)).hold
+    def widened(self, part: ranges.Part, call: Call) -> str:
+        """The Range header that asks for a part of an object and as much around it as masks need: see `ranges.py`."""
+        plan, key = self.profiles.plan(call, "output"), str((call.params or {}).get("Key", ""))
+        table = any(mask.objects for mask in plan.columns) and tables.separator("", packed.unpacked(key))
+        margin = 2 * Windows(self.object_values, Run(same_length=True)).hold
+        return ranges.widened(part, margin, needs_start=bool(table) or packed.named(key))
 
     def may_stream(self, call: Call, headers: Headers) -> bool:
         """Whether an answer with these headers can be masked as it passes (else it has to be whole)."""
-        kind = self._stream_kind(self._profiles.plan(call, "output"), call, headers)
+        kind = self._stream_kind(self.profiles.plan(call, "output"), call, headers)
         return kind in {"object", "text", "csv", "tsv", "sse", "events", "opaque"}
 
     @staticmethod
@@ -239,25 +287,43 @@ class Masker:
         self, call: Call, status: int, headers: Headers, *, keep: Keep = keep_nothing, session_key: bytes = b""
     ) -> StreamMasker | None:
         """A masker for an answer that passes in pieces; None where `may_stream` says no, or for an object's error."""
-        plan = self._profiles.plan(call, "output")
+        plan = self.profiles.plan(call, "output")
         kind = self._stream_kind(plan, call, headers)
         if kind == "object" and status not in {200, 206}:
             return None
         run = self._run(call, headers, plan, keep, session_key)
         run.budget = Budget(float("inf"))
+        applied = codings.names(heads.first(headers, b"content-encoding"))
+        encoding = objects.keeps_bytes(status, headers) if kind == "object" else ""
+        made = StreamMasker(
+            run,
+            self.mask_headers(headers, run),
+            applied[0] if applied and not encoding else "",
+            kind in {"object", "opaque"},
+        )
+
+        def unreadable() -> None:
+            if self._opaque_deny:
+                raise refuse("OpaqueAnswer", "the answer cannot be searched, and a rule denies that")
+            made.inspected = False
+
+        if kind == "object":
+            made.core = self._object(run, plan, headers, unreadable, encoding, None)
+            return made
         core = self._core(kind, run, plan)
         if core is None:
             return None
-        applied = codings.names(heads.first(headers, b"content-encoding"))
-        made = StreamMasker(core, run, self._headers(headers, run), applied[0] if applied else "")
-        if kind in {"object", "opaque"}:
-            readable = not_compressed if kind == "object" else kinds.looks_like_text
-            made.core = OpaqueCore(core, readable, self._opaque_deny, made.uninspected, skip=kind == "opaque")
+        if kind == "opaque":
+            made.core = OpaqueCore(core, run, kinds.looks_like_text, unreadable, skip=True)
+        elif kind in {"text", "csv", "tsv"}:
+            made.core = OpaqueCore(core, run, bool, unreadable, skip=False, unpack=packed.opener(core, run, unreadable))
+        else:
+            made.core = core
         return made
 
     def _core(self, kind: Kind | None, run: Run, plan: Plan, fresh: bool = True) -> Core | None:
         """The reader of a stream; `fresh` gives each event a budget of its own."""
-        if kind in {"object", "text", "csv", "tsv", "opaque"}:
+        if kind in {"text", "csv", "tsv", "opaque"}:
             return self._windows(run, plan, kind)
         if kind in {"sse", "events"}:
             made = SseCore if kind == "sse" else FrameCore
@@ -286,27 +352,8 @@ class Masker:
         made = [self._read_text(line, run, plan) or line for line in lines]
         return b"".join(made) if made != lines else None
 
-    def _read_form(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
-        changed = False
-        made: list[bytes] = []
-        for pair in text.split(b"&"):
-            run.budget.tick()
-            name, equals, value = pair.partition(b"=")
-            masked = self._form_value(name, value, run, plan) if value else None
-            changed = changed or masked is not None
-            made.append(pair if masked is None else name + equals + quote_plus(masked).encode())
-        return b"&".join(made) if changed else None
-
-    def _form_value(self, name: bytes, value: bytes, run: Run, plan: Plan) -> bytes | None:
-        key = unquote_to_bytes(name.replace(b"+", b" ")).decode("utf-8", "replace")
-        plain = unquote_to_bytes(value.replace(b"+", b" "))
-        path = tuple(part for part in key.split(".") if part and not part.isdigit() and part not in {"member", "entry"})
-        whole = plan.fields.match(path) if plan.fields else None
-        if whole is not None:
-            return run.mask(whole.mask, plain)
-        return self.values.mask(plain, run, key.encode())
-
-    def _headers(self, headers: Headers, run: Run) -> Headers:
+    def mask_headers(self, headers: Headers, run: Run) -> Headers:
+        """Header fields with their secrets masked; the same object where there are none."""
         joined = b"\n".join([value for _, value in headers])
         found = self.patterns.find(joined)
         if not found or not self.values.suspicious(joined, found):
@@ -318,41 +365,12 @@ class Masker:
         return tuple(made)
 
     def mask_request_for_recording(self, call: Call, headers: Headers, body: bytes) -> Masked:
-        """A request as the recording keeps it: secrets that the agent itself sends are masked. Never raises a Refusal."""
-        plan = self._profiles.plan(call, "input")
-        run = Run(off=plan.off, call=call)
-        masked = Masked(headers, body, run.counts)
-        try:
-            masked.headers = self._headers(headers, run)
-            if body:
-                self._request_body(call, masked, plan, run)
-        except Exception as error:
-            masked.body = UNREADABLE if body else body
-            masked.headers = ()
-            masked.inspected = False
-            why = error.message if isinstance(error, Refusal) else type(error).__name__
-            masked.notes.append(f"the request was left out: {why}")
-        return masked
+        """A request as the recording keeps it: see `sent.py`. Never raises a Refusal."""
+        return self._sent.mask_request(call, headers, body)
 
-    def _request_body(self, call: Call, masked: Masked, plan: Plan, run: Run) -> None:
-        content_type = heads.first(masked.headers, b"content-type")
-        applied = codings.names(heads.first(masked.headers, b"content-encoding"))
-        plain = codings.decode(masked.body, applied) if applied else masked.body
-        protocol = "" if call.protocol in {"query", "ec2"} else call.protocol
-        kind = kinds.of_type(content_type, protocol)
-        if kind in {"json", "lines", "text"} or call.protocol in {"json", "rest-json"}:
-            kind = "json" if jsontree.is_json(plain) else "text"
-        elif kind == "xml":
-            kind = "xml" if xmlmask.is_xml(plain) else "text"
-        elif kind not in self._readers:
-            if not kinds.looks_like_text(plain[:4096]):
-                masked.inspected = False
-                masked.notes.append("not inspected: the request's body")
-                return
-            kind = "text"
-        changed = self._readers[kind](plain, run, plan)
-        if changed is not None:
-            masked.body = codings.encode(changed, applied) if applied else changed
+    def upload(self, call: Call, headers: Headers) -> Kept:
+        """What the recording keeps of a request whose body streams: see `uploads.py`."""
+        return self._sent.upload(call, headers)
 
     def mask_text(self, text: str) -> str:
         """A text for logs, notifications and recordings (a URL too) with its secrets masked."""

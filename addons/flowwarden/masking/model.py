@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from ..errors import Refusal
 from ..types import Headers
@@ -69,6 +69,14 @@ class Span:
     start: int
     end: int
     mask: Mask
+
+
+class Core(Protocol):
+    """What masks a decoded stream: windows of text, events, frames."""
+
+    def feed(self, data: bytes) -> bytes: ...
+
+    def finish(self) -> bytes: ...
 
 
 def refuse(code: str, message: str, rule: str = "") -> Refusal:

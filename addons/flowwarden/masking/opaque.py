@@ -1,29 +1,38 @@
-"""Streams whose first bytes tell what they are: text is masked, what cannot be read passes uninspected or is refused."""
+"""Streams whose first bytes tell what they are: text is masked, what is packed is unpacked, what cannot be read is noted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import kinds
-from .model import refuse
-from .stream import Core
+from . import kinds, packed, wide
+from .model import Core
+from .values import Run
+from .wide import Wide
 
 _HEAD = 512
 
 
 class OpaqueCore:
-    """Waits for the first bytes. `readable` says whether they are to be searched; if not, and no rule denies, all passes.
+    """Waits for the first bytes. `readable` says whether they can be searched, `unpack` gives the reader of a compression.
 
-    `noted` is called once with what could not be inspected.
+    `unreadable` is called once with what can neither be read nor unpacked; it raises where a rule denies that.
     """
 
     def __init__(
-        self, inner: Core, readable: Callable[[bytes], bool], deny: bool, noted: Callable[[], None], *, skip: bool
+        self,
+        inner: Core,
+        run: Run,
+        readable: Callable[[bytes], bool],
+        unreadable: Callable[[], None],
+        *,
+        skip: bool,
+        unpack: Callable[[str], Core] | None = None,
     ) -> None:
         self._inner = inner
+        self._run = run
         self._readable = readable
-        self._deny = deny
-        self._noted = noted
+        self._unreadable = unreadable
+        self._unpack = unpack
         self._skip = skip  # whether what cannot be read is passed without a search
         self._head = b""
         self._through: bool | None = None
@@ -44,13 +53,15 @@ class OpaqueCore:
 
     def _decide(self) -> bytes:
         head, self._head = self._head, b""
-        if self._readable(head[:_HEAD]) or not head:
-            self._through = False
-            return head
-        if self._deny:
-            raise refuse("OpaqueAnswer", "the answer cannot be searched, and a rule denies that")
-        self._noted()
-        self._through = self._skip
+        self._through = False
+        if self._unpack is not None and (name := packed.coding(head)):
+            self._inner = self._unpack(name)
+        elif order := wide.order(head):
+            self._run.same_length = True
+            self._inner = Wide(self._inner, order)
+        elif head and not self._readable(head[:_HEAD]):
+            self._unreadable()
+            self._through = self._skip
         return head
 
 

@@ -21,6 +21,7 @@ CANARY = b"\n\x00flowwarden-canary\x00\n"
 _CANARY_PATTERN = rb"\x00flowwarden-canary\x00"
 _SET_MEMORY = 64 << 20  # bytes of each set's automaton at most
 _PREFIXED = re.compile(rb"\\b[A-Za-z0-9]{2,}|-----|https")
+_OTHERS = 4  # the lane of triggers and alarms
 _FINDER_MEMORY = 64 << 20
 _HARDEST = 1.5  # seconds that all `regex` searches of one text may take
 
@@ -175,19 +176,27 @@ class Patterns:
     """
 
     def __init__(self, masks: Sequence[Mask], triggers: Sequence[bytes] = (), alarms: Sequence[bytes] = ()) -> None:
+        self.masks = tuple(masks)
         self._searcher = Searcher()
         self._finders: dict[int, Finder] = {}
         self._by_index: dict[int, Mask] = {}
         for mask in masks:
             self._by_index[self._searcher.add(*_lane(mask))] = mask
-        self.triggers = [self._searcher.add(trigger, 4) for trigger in triggers]
-        self.alarms = frozenset(self._by_index) | {self._searcher.add(alarm, 5) for alarm in alarms if alarm}
+        self.triggers = [self._searcher.add(trigger, _OTHERS) for trigger in triggers]
+        others = {self._searcher.add(alarm, _OTHERS) for alarm in alarms if alarm}
+        self.alarms = frozenset(self._by_index) | others
+        self._no_secrets = frozenset(others)
         self._searcher.compile()
         self.longest = max((mask.limit for mask in masks), default=0)
 
     def find(self, text: bytes) -> list[int]:
-        """Indexes of patterns and triggers that occur; empty for most texts."""
+        """Indexes of patterns, triggers and alarms that occur; empty for most texts."""
         return self._searcher.find(text)
+
+    def find_secrets(self, text: bytes) -> list[int]:
+        """The same without the alarms."""
+        found = self._searcher.find(text)
+        return [index for index in found if index not in self._no_secrets] if found else found
 
     def finder(self, index: int) -> Finder | None:
         """The finder of a pattern, made on first need; None for a trigger or an alarm."""

@@ -16,9 +16,9 @@ from .. import yamlfile
 from ..errors import Refusal, RuleError
 from . import pumps
 from .checks import CHECKS
-from .columns import Statements
 from .model import Mask
 from .patterns import Patterns, catastrophic, options
+from .statements import Statements
 
 if TYPE_CHECKING:
     from .masker import Masker

@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Protocol
 
 from ..errors import Refusal
 from ..types import Headers
 from . import heads
 from .coders import Redo, Undo
-from .model import refuse
+from .model import Core, refuse
 from .values import Run
-
-
-class Core(Protocol):
-    """What masks a decoded stream: windows of text, events, frames."""
-
-    def feed(self, data: bytes) -> bytes: ...
-
-    def finish(self) -> bytes: ...
 
 
 class StreamMasker:
     """Masks one answer as it passes. After a Refusal it gives nothing more.
 
-    `headers` are to be sent: without checksums of a body that may change; with Content-Length only where the masks keep it.
+    `core` is set by whoever makes it. `headers` are to be sent: without checksums of a body that may change; with Content-Length only where the masks keep it.
     """
 
-    def __init__(self, core: Core, run: Run, headers: Headers, coding: str = "") -> None:
-        keeps_length = run.same_length and not coding
+    core: Core
+
+    def __init__(self, run: Run, headers: Headers, coding: str = "", same_length: bool = False) -> None:
         length = heads.first(headers, b"content-length")
-        self.headers = heads.for_changed(headers, int(length) if keeps_length and length.isdigit() else None)
-        self.core = core
+        keeps_length = same_length and not coding and length.isdigit()
+        self.headers = heads.for_changed(headers, int(length) if keeps_length else None)
         self._run = run
         self._undo = Undo(coding) if coding else None
         self._redo = Redo(coding) if coding else None
@@ -43,10 +35,6 @@ class StreamMasker:
     def counts(self) -> Counter[str]:
         """How often each mask was used so far."""
         return self._run.counts
-
-    def uninspected(self) -> None:
-        """Notes that this answer passes without having been searched."""
-        self.inspected = False
 
     def feed(self, data: bytes) -> bytes:
         """Takes bytes from the wire, gives the bytes that may leave (often none). Refusal: the stream has to be cut."""

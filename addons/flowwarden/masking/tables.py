@@ -5,12 +5,11 @@ The first record names the columns. Quotes are kept where they stand, so that a 
 
 from __future__ import annotations
 
-import csv
+import codecs
 from collections.abc import Sequence
 
 from .globs import name_matches
-from .model import Mask, refuse
-from .stream import Core
+from .model import Core, Mask, refuse
 from .values import Run
 
 _LONGEST = 1 << 20  # bytes of one record
@@ -19,11 +18,15 @@ _LONGEST = 1 << 20  # bytes of one record
 class TableCore:
     """Records, cell by cell, on their way into the windows of the text."""
 
-    def __init__(self, inner: Core, run: Run, masks: Sequence[Mask], separator: bytes) -> None:
+    def __init__(
+        self, inner: Core, run: Run, masks: Sequence[Mask], separator: bytes, whole: bool | None = False
+    ) -> None:
+        """`whole`: hide every column, whatever it is called; None: where the names are all in quotes, as Athena writes them."""
         self._inner = inner
         self._run = run
         self._masks = masks
         self._separator = separator
+        self._whole = whole
         self._buffer = b""
         self._columns: list[Mask | None] | None = None
 
@@ -65,9 +68,11 @@ class TableCore:
         return self._separator.join(made) + record[len(body) :]
 
     def _named(self, record: bytes) -> list[Mask | None]:
-        text = record.decode("utf-8-sig", "replace").rstrip("\r\n")
-        names = next(csv.reader([text], delimiter=self._separator.decode(), strict=False), [])
-        return [next((m for m in self._masks if name_matches(m.columns, name.strip())), None) for name in names]
+        cells = self._cells(record.removeprefix(codecs.BOM_UTF8).strip(b"\r\n"))
+        if self._whole or (self._whole is None and all(cell[:1] == cell[-1:] == b'"' for cell in cells)):
+            return [self._masks[0]] * len(cells)
+        names = [cell.decode("utf-8", "replace").strip().strip('"').strip() for cell in cells]
+        return [next((m for m in self._masks if name_matches(m.columns, name)), None) for name in names]
 
     def _cells(self, body: bytes) -> list[bytes]:
         """The record's cells with their quotes."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import gzip
+import json
 import re
-import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote_to_bytes
 
 import re2
 
 from ..types import Call
+from . import inner, noecho
 from .budget import LAYERS, Budget
 from .model import Keep, Mask, keep_nothing
 from .patterns import Patterns, locate, options
@@ -24,14 +24,17 @@ from .replacing import mask_for, mask_of_length
 ESCAPES = rb"\\"
 BASE64 = rb"[A-Za-z0-9+/]{24}|[A-Za-z0-9_-]{24}"
 PERCENT = rb"%[0-9A-Fa-f]{2}"
-TRIGGERS = (ESCAPES, BASE64, PERCENT)
+ENTITY = rb"&#[0-9xX]"
+TRIGGERS = (ESCAPES, BASE64, PERCENT, ENTITY)
 
 RUNS = re2.compile(rb"[A-Za-z0-9+/]{20,}={0,2}|[A-Za-z0-9_-]{20,}={0,2}", options(16 << 20, False))
-PERCENT_RUN = re.compile(rb"[^\s\"'<>]*%[0-9A-Fa-f]{2}[^\s\"'<>]*+")
+_UNBROKEN = re.compile(rb"[^\s\"'<>]++")
+_BREAKS = tuple(bytes([c]) for c in b" \t\r\n\x0b\x0c\"'<>")
+ESCAPE_CODE = re.compile(rb"\\(?:u00[0-7][0-9a-fA-F]|/)")
+ENTITY_CODE = re.compile(rb"&#(?:0{0,4}[0-9]{1,3}|[xX]0{0,4}[0-9a-fA-F]{1,2});")
+PERCENT_CODE = re.compile(rb"%[0-9A-Fa-f]{2}")
 _URLSAFE = bytes.maketrans(b"-_", b"+/")
-_HEX = re.compile(rb"[0-9a-f]+|[0-9A-F]+|[0-9a-f]{8}-[0-9a-f-]{27}")
-_PRINTABLE = bytes(range(32, 127)) + b"\t\r\n"
-_UNZIP_CAP = 4 << 20
+_LOWER_HEX, _UPPER_HEX = b"0123456789abcdef-", b"0123456789ABCDEF-"
 
 
 @dataclass(slots=True)
@@ -58,6 +61,16 @@ class Run:
         return mask_for(mask, value, self.session_key)
 
 
+def coded_runs(code_form: re.Pattern[bytes], text: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
+    """Where stretches without space or quotes stand in which characters are written as codes of a form."""
+    while (code := code_form.search(text, start)) is not None:
+        begins = max(text.rfind(c, start, code.start()) for c in _BREAKS) + 1 or start
+        unbroken = _UNBROKEN.match(text, code.start())
+        assert unbroken is not None
+        start = unbroken.end()
+        yield begins, start
+
+
 def base64_runs(text: bytes) -> list[bytes]:
     """What looks like base64 in a text, decoded where it decodes. Hashes and UUIDs are left out."""
     runs = [text[start:end] for ((start, end),) in locate(RUNS, text)]
@@ -65,36 +78,21 @@ def base64_runs(text: bytes) -> list[bytes]:
 
 
 def unbase64(run: bytes) -> bytes | None:
-    """The bytes of a base64 or base64url run, padding optional; gzip inside is undone; None if it is neither text."""
-    if len(run) < 64 and _HEX.fullmatch(run):
+    """The text in a base64 or base64url run, padding optional; None if there is none. See `open_base64`."""
+    found = open_base64(run)
+    return None if found is None else found[0]
+
+
+def open_base64(run: bytes) -> tuple[bytes, inner.Pack] | None:
+    """The text in a base64 or base64url run, and the way back to the bytes that it stands in."""
+    if not run.strip(_LOWER_HEX) or not run.strip(_UPPER_HEX):
         return None
     bare = run.rstrip(b"=").translate(_URLSAFE)
     if len(bare) % 4 == 1:
         bare = bare[:-1]
     try:
-        decoded = binascii.a2b_base64(bare + b"=" * (-len(bare) % 4))
+        return inner.opened(binascii.a2b_base64(bare + b"=" * (-len(bare) % 4)))
     except (binascii.Error, ValueError):
-        return None
-    if decoded[:2] == b"\x1f\x8b":
-        return _gunzip(decoded)
-    return decoded if _mostly_text(decoded) else None
-
-
-def _mostly_text(data: bytes) -> bool:
-    head = data[:4096]
-    if len(head.translate(None, _PRINTABLE)) * 20 <= len(head):
-        return True
-    try:
-        data[: len(data) // 4 * 4 or 4].decode("utf-8")
-    except UnicodeDecodeError as error:
-        return error.start > len(data) - 8
-    return b"\0" not in data
-
-
-def _gunzip(data: bytes) -> bytes | None:
-    try:
-        return zlib.decompressobj(31).decompress(data, _UNZIP_CAP)
-    except zlib.error:
         return None
 
 
@@ -103,8 +101,9 @@ class Values:
 
     def __init__(self, patterns: Patterns) -> None:
         self.patterns = patterns
+        self.no_echo: Mask | None = None  # hides what CloudFormation does not echo
         self.nested: Callable[[bytes, Run, int], bytes | None] = lambda _text, _run, _depth: None
-        self._escapes, self.base64_trigger, self.percent_trigger = patterns.triggers[: len(TRIGGERS)]
+        self.escape_trigger, self.base64_trigger, self.percent_trigger, self.entity_trigger = patterns.triggers[:4]
 
     def mask(self, text: bytes, run: Run, key: bytes = b"", layer: int = 0) -> bytes | None:
         """The value with its secrets masked, None if there are none. `key` is the name the value goes by."""
@@ -150,12 +149,33 @@ class Values:
             changed = self.nested(text, run, layer + 1)
             if changed is not None:
                 return changed
+        if self.no_echo is not None and noecho.NAME in text:
+            changed = self._not_echoed(text, run, self.no_echo)
+            text = text if changed is None else changed
         if self.base64_trigger in found:
-            changed = self._in_base64(text, run, layer)
+            coded = self._in_base64(text, run, layer)
+            changed = changed if coded is None else coded
         if self.percent_trigger in found:
             again = self._in_percent(changed or text, run, layer)
             changed = changed if again is None else again
+        if self.entity_trigger in found:
+            again = self._in_entities(changed or text, run, layer)
+            changed = changed if again is None else again
+        if self.escape_trigger in found:
+            again = self._in_escapes(changed or text, run, layer)
+            changed = changed if again is None else again
         return changed
+
+    @staticmethod
+    def _not_echoed(text: bytes, run: Run, mask: Mask) -> bytes | None:
+        parts: list[bytes] = []
+        at = 0
+        for start, end in noecho.spans(text):
+            run.budget.tick()
+            if start >= at and start < end and (new := run.mask(mask, text[start:end])) is not None:
+                parts += (text[at:start], b'"', new, b'"')
+                at = end
+        return b"".join(parts) + text[at:] if parts else None
 
     def _in_base64(self, text: bytes, run: Run, layer: int) -> bytes | None:
         parts: list[bytes] = []
@@ -163,29 +183,54 @@ class Values:
         for match in RUNS.finditer(text):
             run.budget.tick()
             coded = match.group()
-            decoded = unbase64(coded)
-            if decoded is None or (run.keep is not keep_nothing and run.keep(coded.decode("ascii"))):
+            opened = open_base64(coded)
+            if opened is None or (run.keep is not keep_nothing and run.keep(coded.decode("ascii"))):
                 continue
-            masked = self.mask(decoded, run, b"", layer + 1)
+            masked = self.mask(opened[0], run, b"", layer + 1)
             if masked is not None:
                 start, end = match.span()
-                parts += (text[at:start], _rebase64(coded, masked))
+                parts += (text[at:start], _rebase64(coded, opened[1](masked)))
                 at = end
         return b"".join(parts) + text[at:] if parts else None
 
     def _in_percent(self, text: bytes, run: Run, layer: int) -> bytes | None:
         parts: list[bytes] = []
         at = 0
-        for match in PERCENT_RUN.finditer(text):
+        for start, end in coded_runs(PERCENT_CODE, text):
             run.budget.tick()
-            plain = unquote_to_bytes(match.group())
-            masked = self.mask(plain, run, b"", layer + 1)
+            masked = self.mask(unquote_to_bytes(text[start:end]), run, b"", layer + 1)
             if masked is not None:
                 coded = quote(masked, safe="[]:*").encode()
-                if run.same_length and len(coded) != len(match.group()):
-                    coded = b"*" * len(match.group())
-                parts += (text[at : match.start()], coded)
-                at = match.end()
+                if run.same_length and len(coded) != end - start:
+                    coded = b"*" * (end - start)
+                parts += (text[at:start], coded)
+                at = end
+        return b"".join(parts) + text[at:] if parts else None
+
+    def _in_entities(self, text: bytes, run: Run, layer: int) -> bytes | None:
+        parts: list[bytes] = []
+        at = 0
+        for start, end in coded_runs(ENTITY_CODE, text):
+            run.budget.tick()
+            masked = self.mask(unreferenced(text[start:end]), run, b"", layer + 1)
+            if masked is not None:
+                fits = not run.same_length or len(masked) == end - start
+                parts += (text[at:start], masked if fits else b"*" * (end - start))
+                at = end
+        return b"".join(parts) + text[at:] if parts else None
+
+    def _in_escapes(self, text: bytes, run: Run, layer: int) -> bytes | None:
+        parts: list[bytes] = []
+        at = 0
+        for start, end in coded_runs(ESCAPE_CODE, text):
+            run.budget.tick()
+            masked = self.mask(unescaped(text[start:end]), run, b"", layer + 1)
+            if masked is not None:
+                coded = json.dumps(masked.decode("utf-8", "replace"))[1:-1].encode()
+                if run.same_length and len(coded) != end - start:
+                    coded = b"*" * (end - start)
+                parts += (text[at:start], coded)
+                at = end
         return b"".join(parts) + text[at:] if parts else None
 
     def suspicious(self, text: bytes, found: list[int], layer: int = 0) -> bool:
@@ -200,12 +245,14 @@ class Values:
         if layer >= LAYERS:
             return True
         views: list[bytes] = []
-        if self._escapes in found:
+        if self.escape_trigger in found:
             views.append(unescaped(text))
         if self.base64_trigger in found:
             views += base64_runs(text)
         if self.percent_trigger in found:
             views.append(unquote_to_bytes(text))
+        if self.entity_trigger in found:
+            views.append(unreferenced(text))
         joined = b"\n".join(views)
         if not joined:
             return False
@@ -214,10 +261,19 @@ class Values:
 
 
 def _rebase64(coded: bytes, masked: bytes) -> bytes:
-    if coded[:3] == b"H4s" and masked[:2] != b"\x1f\x8b":  # gzip's magic number in base64
-        masked = gzip.compress(masked, 6, mtime=0)
     made = base64.urlsafe_b64encode(masked) if b"-" in coded or b"_" in coded else base64.b64encode(masked)
     return made if coded.endswith(b"=") or len(coded) % 4 == 0 else made.rstrip(b"=")
+
+
+def unreferenced(text: bytes) -> bytes:
+    """A text with its numeric character references to single bytes replaced, as in HTML."""
+    return ENTITY_CODE.sub(_character, text)
+
+
+def _character(match: re.Match[bytes]) -> bytes:
+    digits = match.group()[2:-1]
+    number = int(digits[1:], 16) if digits[:1] in b"xX" else int(digits)
+    return bytes([number]) if number < 128 else match.group()
 
 
 _ESCAPED = re.compile(rb"\\(u[0-9a-fA-F]{4}|.)", re.S)

@@ -8,14 +8,29 @@ stream is refused there.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import unquote_to_bytes
 
+from . import inner
 from .model import Mask, Span, refuse
 from .patterns import Patterns
 from .replacing import mask_of_length
-from .values import PERCENT_RUN, RUNS, Run, Values, base64_runs, unbase64
+from .values import (
+    ENTITY_CODE,
+    ESCAPE_CODE,
+    PERCENT_CODE,
+    RUNS,
+    Run,
+    Values,
+    base64_runs,
+    coded_runs,
+    open_base64,
+    unescaped,
+    unreferenced,
+)
 
 BLOCK = 128 << 10
 CONTEXT = 128
@@ -37,7 +52,7 @@ class Windows:
 
     def __init__(self, values: Values, run: Run, block: int = BLOCK) -> None:
         self._patterns: Patterns = values.patterns
-        self._base64, self._percent = values.base64_trigger, values.percent_trigger
+        self._values = values
         self._run = run
         self._block = block
         self.hold = max(256, self._patterns.longest * 4 // 3 + 64)
@@ -60,6 +75,7 @@ class Windows:
         return self._step(window, len(window), final=True) if len(window) > self._at else b""
 
     def _step(self, window: bytes, cut: int, final: bool = False) -> bytes:
+        self._run.budget.check()
         at = self._at
         units = self._units(window)
         if not final:
@@ -93,7 +109,7 @@ class Windows:
 
     def _units(self, window: bytes) -> list[Unit]:
         at = self._at
-        found = self._patterns.find(window[max(0, at - 1) :])
+        found = self._patterns.find_secrets(window[max(0, at - 1) :])
         if not found:
             return []
         spans: list[tuple[int, Span]] = []
@@ -116,25 +132,34 @@ class Windows:
             )
             for begins, span in _merged(spans)
         ]
-        if self._base64 in found:
+        if self._values.base64_trigger in found:
             units += self._coded(window)
-        if self._percent in found:
-            units += self._url_coded(window)
+        if self._values.percent_trigger in found:
+            units += self._with_codes(window, PERCENT_CODE, unquote_to_bytes)
+        if self._values.entity_trigger in found:
+            units += self._with_codes(window, ENTITY_CODE, unreferenced)
+        if self._values.escape_trigger in found:
+            units += self._with_codes(window, ESCAPE_CODE, unescaped)
         units.sort(key=lambda unit: (unit.start, -unit.end))
         return units
 
     def _coded(self, window: bytes) -> list[Unit]:
         """Secrets inside base64: the groups of four that hold them are replaced, the rest of the run stays as it is."""
         units: list[Unit] = []
-        if not self._patterns.find(b"\n".join(base64_runs(window[self._at :]))):
+        if not self._may_hold(b"\n".join(base64_runs(window[self._at :]))):
             return units
         for match in RUNS.finditer(window, self._at):
+            self._run.budget.tick()
             start, end = match.span()
             coded = window[start:end]
-            decoded = unbase64(coded)
-            if decoded is None or coded.startswith(b"H4s"):
+            opened = open_base64(coded)
+            if opened is None:
                 continue
-            for span in self._patterns.spans(decoded):
+            decoded = opened[0]
+            spans = self._patterns.spans(decoded) if opened[1] is inner.same else []
+            if not spans and (mask := self._deep(decoded)) is not None:
+                units.append(Unit(start, start, end, mask, partial(self._run.mask, mask, coded)))
+            for span in spans:
                 first, last = span.start // 3, -(-span.end // 3)
                 new = partial(self._regroup, coded, decoded, span, last * 4 >= len(coded))
                 at, to = start + first * 4, min(start + last * 4, end)
@@ -152,14 +177,34 @@ class Windows:
         made = base64.urlsafe_b64encode(plain) if b"-" in coded or b"_" in coded else base64.b64encode(plain)
         return made if coded.endswith(b"=") or not at_end else made.rstrip(b"=") if len(coded) % 4 else made
 
-    def _url_coded(self, window: bytes) -> list[Unit]:
-        """Secrets in which single bytes are written %XX."""
+    def _may_hold(self, joined: bytes) -> bool:
+        """Whether anything may be in what several encodings hide: one look at all of it, before each is taken apart."""
+        found = self._patterns.find_secrets(joined)
+        return bool(found) and self._values.suspicious(joined, found)
+
+    def _deep(self, text: bytes) -> Mask | None:
+        """The mask of a secret under further encodings; what holds it is then hidden as a whole."""
+        scratch = Run(off=self._run.off, keep=self._run.keep)
+        if not self._patterns.find_secrets(text) or self._values.mask(text, scratch, layer=1) is None:
+            return None
+        return next((mask for mask in self._patterns.masks if mask.id in scratch.counts), None)
+
+    def _with_codes(self, window: bytes, form: re.Pattern[bytes], decode: Callable[[bytes], bytes]) -> list[Unit]:
+        """Secrets in which single bytes are written %XX, or \\u00XX."""
+        runs = list(coded_runs(form, window, self._at))
+        if not self._may_hold(b"\n".join([decode(window[start:end]) for start, end in runs])):
+            return []
         units: list[Unit] = []
-        for match in PERCENT_RUN.finditer(window, self._at):
-            if match.end() - match.start() > self.hold:
+        for begins, ends in runs:
+            self._run.budget.tick()
+            plain = decode(window[begins:ends])
+            spans = self._patterns.spans(plain)
+            places = _places(form, window[begins:ends], begins) if spans else []
+            if len(places) != len(plain) + 1 or not spans:
+                if (mask := self._deep(plain)) is not None:
+                    units.append(Unit(begins, begins, ends, mask, partial(self._run.mask, mask, window[begins:ends])))
                 continue
-            plain, places = _unquoted(match.group(), match.start())
-            for span in self._patterns.spans(plain):
+            for span in spans:
                 start, end = places[span.start], places[span.end]
                 new = partial(self._url_mask, span, plain, end - start)
                 units.append(Unit(start, start, end, span.mask, new))
@@ -170,24 +215,15 @@ class Windows:
         return mask_of_length(span.mask, length) if new is not None and self._run.same_length else new
 
 
-def _unquoted(text: bytes, offset: int) -> tuple[bytes, list[int]]:
-    """A URL-encoded text decoded, and where each of its bytes (and its end) stands."""
-    plain = bytearray()
+def _places(form: re.Pattern[bytes], text: bytes, offset: int) -> list[int]:
+    """Where each byte of the decoded text (and its end) stands in one with codes, if each code is one byte."""
     places: list[int] = []
     at = 0
-    while at < len(text):
-        places.append(offset + at)
-        if text[at] == 0x25 and len(text) > at + 2 and text[at + 1 : at + 3].isalnum():
-            try:
-                plain.append(int(text[at + 1 : at + 3], 16))
-                at += 3
-                continue
-            except ValueError:
-                pass
-        plain.append(text[at])
-        at += 1
-    places.append(offset + at)
-    return bytes(plain), places
+    for match in form.finditer(text):
+        places += range(offset + at, offset + match.start() + 1)
+        at = match.end()
+    places += range(offset + at, offset + len(text) + 1)
+    return places
 
 
 _BASE64_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import OrderedDict
+from collections.abc import Callable
 
 from ..errors import Refusal
 from ..types import Call, Request
@@ -15,6 +16,7 @@ _CODED = tuple(
 )  # how the mark looks in base64 at each alignment: eight characters or more, which nothing else has by chance
 _PERCENT = (b"%5BMASKED", b"%5bMASKED", b"%255BMASKED", b"%255bMASKED")
 _REMEMBERED = 4096
+_LONGEST_MASK = 4096  # bytes of a mask that is looked for across two parts of a body
 
 
 def contains_mask(request: Request) -> bool:
@@ -46,6 +48,27 @@ def body_contains_mask(body: bytes) -> bool:
 
 def _in_text(text: bytes) -> bool:
     return MARKED.search(text) is not None or any(form in text for form in _PERCENT) or b"u005bMASKED" in text.lower()
+
+
+WHY = "the request contains a mask of this gateway: writing it back would destroy what it hides"
+
+
+class Watch:
+    """A body on its way, part by part; Refusal for the part that completes a mask, which then does not go on.
+
+    It looks for masks as they are and URL-encoded, in one pass over each part: a body of any size waits for it.
+    """
+
+    def __init__(self, then: Callable[[bytes], None]) -> None:
+        self._then = then
+        self._before = b""  # the end of what has passed: a mask may begin in it
+
+    def __call__(self, data: bytes) -> None:
+        seam = self._before + data[:_LONGEST_MASK]
+        if (b"MASKED" in data and _in_text(data)) or (b"MASKED" in seam and _in_text(seam)):
+            raise Refusal(WHY, status=400, code="MaskedDataInRequest", station="keep-masks")
+        self._before = (seam if len(data) < _LONGEST_MASK else data)[-_LONGEST_MASK:]
+        self._then(data)
 
 
 class MaskedObjects:

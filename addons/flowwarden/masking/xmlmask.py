@@ -13,6 +13,7 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 from ..errors import Refusal
+from . import noecho
 from .budget import deep
 from .globs import Globs
 from .jsonmask import Whole
@@ -62,7 +63,7 @@ def unescaped(text: bytes) -> bytes:
 
 
 class _Element:
-    __slots__ = ("end", "name", "start", "text", "wrapper")
+    __slots__ = ("default", "end", "name", "no_echo", "start", "text", "wrapper")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -70,6 +71,8 @@ class _Element:
         self.text: list[bytes] = []
         self.start = -1
         self.end = -1
+        self.default: _Element | None = None  # of a CloudFormation parameter
+        self.no_echo = False
 
 
 class XmlMasker:
@@ -90,7 +93,7 @@ class XmlMasker:
             if token[:1] != b"<" or token[:9] == b"<![CDATA[":
                 self._collect(stack, token, match.start(), match.end())
             elif token[1:2] in b"!?":
-                continue
+                self._aside(token, match.start(), run, edits)
             elif token[1:2] == b"/":
                 if not stack:
                     break
@@ -99,6 +102,7 @@ class XmlMasker:
                     pair_name = unescaped(b"".join(element.text)).decode("utf-8", "replace").strip()
                 key = pair_name if pair_name and element.name.lower() in _VALUE_TAGS else element.name
                 self._value(element, stack[-1].name if element.wrapper and stack else key, hidden, run, edits)
+                self._no_echo(element, stack[-1] if stack else element, run, edits)
                 if hidden and hidden[-1][0] == len(stack):
                     hidden.pop()
                 pair_name = "" if element.wrapper else pair_name
@@ -117,6 +121,12 @@ class XmlMasker:
         whole = fields.match(path) if fields and path else None
         if whole is not None:
             hidden.append((len(stack) - 1, whole))
+
+    def _aside(self, token: bytes, start: int, run: Run, edits: Edits) -> None:
+        """Comments and processing instructions."""
+        masked = self.values.mask(token, run)
+        if masked is not None:
+            edits.replace(start, start + len(token), masked)
 
     @staticmethod
     def _collect(stack: list[_Element], token: bytes, start: int, end: int) -> None:
@@ -148,7 +158,21 @@ class XmlMasker:
         if masked is not None:
             edits.replace(element.start, element.end, escape(masked.decode("utf-8", "replace")).encode())
 
+    def _no_echo(self, element: _Element, parent: _Element, run: Run, edits: Edits) -> None:
+        """The default of a CloudFormation parameter with NoEcho, which may stand before it or behind it."""
+        if element.name == "NoEcho":
+            parent.no_echo = noecho.true(unescaped(b"".join(element.text)))
+        elif element.name in {"DefaultValue", "Default"} and element.text:
+            parent.default = element
+        default, mask = element.default, self.values.no_echo
+        if element.no_echo and default is not None and mask is not None:
+            masked = run.mask(mask, unescaped(b"".join(default.text)))
+            if masked is not None:
+                edits.replace(default.start, default.end, masked)
+
     def _attributes(self, token: bytes, offset: int, run: Run, edits: Edits) -> None:
+        if self.values.patterns.spans(_ATTRIBUTE.sub(b"", token)):
+            raise refuse("UnreadableAnswer", "the answer's XML has a secret as the name of an element or attribute")
         if b"=" not in token:
             return
         for match in _ATTRIBUTE.finditer(token):

@@ -14,6 +14,7 @@ from ..credentials import names
 from ..errors import Refusal, StoreError
 from ..failing import stream_request
 from ..judge import Judge
+from ..masking import writeback
 from ..signing.upload import Upload
 from ..station import Station
 from ..types import Call, Headers, Request
@@ -50,14 +51,20 @@ class Intend(Judge):
         record = about(owner, self.services)
         if owner.body in ("stream", "spool"):
             full = owner.decision is None or owner.decision.record == "full"
-            # An upload that streams is kept as it was sent where the rules say `record: full`, else by hash and size.
-            passed = owner.bodies["request"] = Passed(self.services.recorder.body_sink() if full else None)
-            owner.upload = Upload(passed.write)
+            # An upload that streams is kept with the masks applied where the rules say `record: full`, else by hash and size.
+            passed = owner.bodies["request"] = self._passed(owner) if full else Passed(None)
+            masked = owner.decision is None or owner.decision.mask
+            owner.upload = Upload(writeback.Watch(passed.write) if masked else passed.write)
         owner.intent = await self.services.recorder.append("intent", dict(record))
         if owner.decision is not None and owner.decision.anchor:
             await self._anchored(owner.intent)
         if owner.upload is not None:
             stream_request(flow, self.name, owner.upload)
+
+    def _passed(self, owner: Access) -> Passed:
+        head = owner.request.headers if owner.request is not None else ()
+        masks = _masker(owner, self.services).upload(owner.call or _NOTHING, head)
+        return Passed(self.services.recorder.body_sink(), masks)
 
     async def _anchored(self, seq: int) -> None:
         """A rule wants somebody else to vouch for the log before this call leaves."""

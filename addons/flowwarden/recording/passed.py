@@ -5,13 +5,33 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal
+from typing import Literal, Protocol
 
 from .bodies import BodySink, HashSink
 from .records import BodyAt
 
-BLOCK = 512 << 10  # bytes that are handed to the thread at once
-AHEAD = 8  # blocks that may wait for the disk; then the body waits too
+BLOCK = 256 << 10  # bytes that are handed to the thread at once
+AHEAD = 2  # blocks that may wait for the disk; then the body waits too (a client sends ten parts at once)
+
+
+class Masks(Protocol):
+    """What stands in for secrets in a body that is kept; `sha256` and `size` are of the body as it passed.
+
+    What cannot be masked is not kept at all, and `withheld` says why.
+    """
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def withheld(self) -> str: ...
+
+    def feed(self, data: bytes) -> bytes: ...
+
+    def finish(self) -> bytes: ...
 
 
 class Passed:
@@ -21,8 +41,10 @@ class Passed:
     others meanwhile.
     """
 
-    def __init__(self, sink: BodySink | None) -> None:
+    def __init__(self, sink: BodySink | None, masks: Masks | None = None) -> None:
+        """`masks` stands between what passes and what a sink keeps of it."""
         self._sink = sink or HashSink()
+        self._masks = masks if sink is not None else None
         self._parts: list[bytes] = []
         self._size = 0
         self._thread: ThreadPoolExecutor | None = None
@@ -40,7 +62,10 @@ class Passed:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="flowwarden-body")
         while self._waiting and (self._waiting[0].done() or len(self._waiting) >= AHEAD):
             self._waiting.popleft().result()
-        self._waiting.append(self._thread.submit(self._sink.write, self._taken()))
+        self._waiting.append(self._thread.submit(self._store, self._taken()))
+
+    def _store(self, data: bytes) -> None:
+        self._sink.write(data if self._masks is None else self._masks.feed(data))
 
     def _taken(self) -> bytes:
         data = b"".join(self._parts)
@@ -50,15 +75,26 @@ class Passed:
     async def end(self, of: Literal["request", "response", "websocket"]) -> BodyAt:
         """StoreError if it cannot be made durable."""
         try:
-            digest, size, path = await asyncio.to_thread(self._finish)
+            digest, size, kept = await asyncio.to_thread(self._finish)
         finally:
             if self._thread is not None:
                 self._thread.shutdown(wait=False)
-        return {"of": of, "sha256": digest, "size": size, "kept": path is not None}
+        found: BodyAt = {"of": of, "sha256": digest, "size": size, "kept": kept}
+        if self._masks is not None and self._masks.sha256 != digest:
+            found["sent_sha256"] = self._masks.sha256
+        if self._masks is not None and self._masks.withheld:
+            found["withheld"] = self._masks.withheld
+        return found
 
-    def _finish(self) -> tuple[str, int, object]:
+    def _finish(self) -> tuple[str, int, bool]:
         while self._waiting:
             self._waiting.popleft().result()
         if self._parts:
-            self._sink.write(self._taken())
-        return self._sink.finish()
+            self._store(self._taken())
+        if self._masks is not None:
+            self._sink.write(self._masks.finish())
+            if self._masks.withheld and isinstance(self._sink, BodySink):
+                self._sink.discard()
+                return self._masks.sha256, self._masks.size, False
+        digest, size, path = self._sink.finish()
+        return digest, size, path is not None

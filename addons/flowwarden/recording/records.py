@@ -70,6 +70,8 @@ class BodyAt(TypedDict):
     sha256: str
     size: int
     kept: bool
+    sent_sha256: NotRequired[str]  # of the bytes on the wire, where masks changed what is kept
+    withheld: NotRequired[str]  # why a body is not kept that could not be masked
 
 
 class Outcome(TypedDict):

@@ -11,7 +11,6 @@ from mitmproxy import http
 from .. import access
 from ..access import Access
 from ..errors import Refusal
-from ..masking import ranges
 from ..policy import accounts
 from ..station import Signer
 from ..types import Headers
@@ -61,9 +60,9 @@ class Sign(Signer):
 
     def _range(self, owner: Access) -> dict[str, str]:
         """A part can split a secret: its neighbourhood is looked at as well."""
-        if owner.part is None:
+        if owner.part is None or owner.call is None:
             return {}
-        return {"range": ranges.widened(owner.part, self.services.masker(owner.principal).range_margin())}
+        return {"range": self.services.masker(owner.principal).widened(owner.part, owner.call)}
 
     def _signed(self, flow: http.HTTPFlow, owner: Access) -> http.Request:
         lease, call, request, auth = owner.lease, owner.call, owner.request, owner.auth

@@ -1,0 +1,56 @@
+"""S3 objects as they pass: which reader an object gets, by its key, its type, its first bytes and which part of it this is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..types import Headers
+from . import codings, heads, packed, ranges, tables
+from .model import Core, Mask, refuse
+from .opaque import OpaqueCore, not_compressed
+from .values import Run, Values
+from .windows import BLOCK, Windows
+
+
+def reader(
+    values: Values,
+    columns: Sequence[Mask],
+    run: Run,
+    headers: Headers,
+    unreadable: Callable[[], None],
+    *,
+    encoding: str = "",
+    most: int | None = None,
+    block: int = BLOCK,
+    whole: bool | None = False,
+) -> Core:
+    """What masks an object at its length, or cuts it where a secret is inside a compression.
+
+    `encoding` is a content coding that has to stay as it is, `most` the decoded bytes of a packed object at most,
+    `block` the bytes that are searched at once, `whole` as in `TableCore`.
+    Refusal for the later part of a table with masked columns, whose names stand at its beginning.
+    """
+    run.same_length = True
+    start = ranges.starts_at(headers)
+    windows = Windows(values, run, block)
+    separator = tables.separator(run.content_type, packed.unpacked(run.key)) if columns else b""
+    if separator and start:
+        why = (
+            "this part of a table does not name its columns, and some are masked: ask for the table from its beginning"
+        )
+        raise refuse("UnreadablePart", why)
+    inner: Core = tables.TableCore(windows, run, columns, separator, whole) if separator else windows
+    if start and packed.named(run.key, run.content_type, encoding):
+        unreadable()  # nobody can decode it from here
+        return inner
+
+    unpack = packed.opener(inner, run, unreadable, most)
+    if encoding:
+        return unpack(encoding)
+    return OpaqueCore(inner, run, not_compressed, unreadable, skip=False, unpack=unpack)
+
+
+def keeps_bytes(status: int, headers: Headers) -> str:
+    """The content coding that an answer's body has to keep, because it is a part of an object; else empty."""
+    applied = codings.names(heads.first(headers, b"content-encoding"))
+    return applied[0] if status == 206 and len(applied) == 1 else ""

@@ -1,0 +1,144 @@
+"""Uploads that stream, as the recording keeps them: the bytes as sent but for masks, which are as long as what they hide.
+
+What goes on the wire is not touched. The framing of aws-chunked bodies is taken off and put on again around the masks. A
+compressed upload that holds a secret, and whatever cannot be masked, is left out: then hash and size tell of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from hashlib import sha256
+
+from .model import Core, refuse
+from .values import Run
+
+_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[^\r\n]*)?\r\n")
+_LONGEST_LINE = 512
+BLOCK = 128 << 10  # bytes that are searched at once; a client sends ten parts at a time, each with blocks of its own
+
+
+class Framing:
+    """The lines of an aws-chunked body, kept aside while what is between them is masked at its length."""
+
+    def __init__(self) -> None:
+        self._layout: deque[bytes | int] = deque()  # framing as it came, and lengths of what stands between
+        self._line = b""
+        self._left = 0
+        self._over = False
+
+    def take(self, data: bytes) -> bytes:
+        """The payload in the next bytes. Refusal for what is no such framing."""
+        out: list[bytes] = []
+        at = 0
+        while at < len(data):
+            if self._left:
+                piece = data[at : at + self._left]
+                out.append(piece)
+                self._left -= len(piece)
+                self._layout.append(len(piece))
+                at += len(piece)
+            elif self._over:
+                self._layout.append(data[at:])
+                at = len(data)
+            else:
+                at = self._header(data, at)
+        return b"".join(out)
+
+    def _header(self, data: bytes, at: int) -> int:
+        end = data.find(b"\n", at)
+        piece = data[at:] if end < 0 else data[at : end + 1]
+        self._line += piece
+        if len(self._line) > _LONGEST_LINE:
+            raise refuse("UnreadableUpload", "a chunk's header is too long")
+        if end >= 0:
+            line, self._line = self._line, b""
+            self._layout.append(line)
+            self._size(line)
+        return at + len(piece)
+
+    def _size(self, line: bytes) -> None:
+        if line == b"\r\n":
+            return  # the end of a chunk's data
+        found = _LINE.fullmatch(line)
+        if found is None:
+            raise refuse("UnreadableUpload", "a chunk has no header")
+        self._left = int(found[1], 16)
+        self._over = not self._left
+
+    def wrap(self, masked: bytes) -> bytes:
+        """Masked payload with its framing around it again."""
+        out: list[bytes] = []
+        at = 0
+        while self._layout:
+            part = self._layout.popleft()
+            if isinstance(part, bytes):
+                out.append(part)
+                continue
+            piece = masked[at : at + part]
+            out.append(piece)
+            at += len(piece)
+            if len(piece) < part:
+                self._layout.appendleft(part - len(piece))
+                break
+        return b"".join(out)
+
+
+class Kept:
+    """One upload on its way into the recording. `size` and `sha256` are of the bytes as sent.
+
+    It never raises: what cannot be masked is not kept, and `withheld` says why.
+    """
+
+    def __init__(self, core: Core, run: Run, *, framed: bool) -> None:
+        """`core` has to keep the length of what it masks."""
+        self._core = core
+        self._run = run
+        self._framing = Framing() if framed else None
+        self._digest = sha256()
+        self._given = 0
+        self.size = 0
+        self.withheld = ""
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes as sent, in hex."""
+        return self._digest.hexdigest()
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How often each mask was used."""
+        return self._run.counts
+
+    def feed(self, data: bytes) -> bytes:
+        """Takes the next bytes as sent, gives those to keep."""
+        self._digest.update(data)
+        self.size += len(data)
+        return self._done(data)
+
+    def finish(self) -> bytes:
+        """The rest to keep. Afterwards `withheld` is final."""
+        made = self._done(None)
+        if not self.withheld and self._given != self.size:
+            self.withheld = "masks changed its length"
+        return made
+
+    def _done(self, data: bytes | None) -> bytes:
+        if self.withheld:
+            return b""
+        try:
+            made = self._masked(data)
+        except Exception as error:
+            self.withheld = getattr(error, "message", "") or type(error).__name__
+            return b""
+        self._given += len(made)
+        return made
+
+    def _masked(self, data: bytes | None) -> bytes:
+        if data is None:
+            rest = self._core.finish()
+            return rest if self._framing is None else self._framing.wrap(rest)
+        if self._framing is None:
+            return self._core.feed(data)
+        payload = self._framing.take(data)
+        return self._framing.wrap(self._core.feed(payload) if payload else b"")
