@@ -74,6 +74,7 @@ class StrictSts:
     gate: threading.Event | None = None
     url: str = ""
     web_token: str = ""  # that AssumeRoleWithWebIdentity takes
+    ahead: float = 0.0  # seconds that its clock is ahead
     packed_most: int = 4000  # characters of policy and tags; the real one packs them in a way that nobody publishes
 
     def user(self, arn: str) -> tuple[str, str]:
@@ -141,7 +142,7 @@ class StrictSts:
         packed = 100 * (len(form.get("Policy", "")) + sum(len(k) + len(v) for k, v in tags.items())) / self.packed_most
         if packed > 100:
             raise Refused("PackedPolicyTooLarge", f"Packed size of session tags and policies is {packed:.0f}%")
-        expires = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds)
+        expires = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds + self.ahead)
         new = "ASIA" + _letters(16)
         arn = f"arn:aws:sts::{role_arn.split(':')[4]}:assumed-role/{role_arn.rsplit('/', 1)[1]}/{name}"
         held = Identity(
