@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -152,6 +153,7 @@ _SUFFIX = re.compile(r":secret:.+-[A-Za-z0-9]{6}$")
 _NOUN = re.compile(r"^[A-Z][a-z0-9]+(?=[A-Z])")
 
 
+@functools.lru_cache(8192)
 def _noun(operation: str) -> str:
     return _NOUN.sub("", operation)
 

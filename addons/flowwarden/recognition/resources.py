@@ -38,11 +38,12 @@ def fill(formats: Formats, params: Mapping[str, Any], context: Context) -> list[
     values = gather(params)
     if "queueurl" in values:
         values.setdefault("queue", []).extend(_queue(url, context) for url in values["queueurl"])
+    arns = [text for key, texts in values.items() if key[:1] != "{" for text in texts if text[:4] == "arn:"]
     found: dict[str | None, None] = {}
     named: set[str] = set()  # values that name a resource of this action
     used: set[str] = set()  # those of them that became an ARN
     for template, required in formats:
-        filled = _fill_one(template, values, context, named, used) if template else []
+        filled = _fill_one(template, values, arns, context, named, used) if template else []
         found.update(dict.fromkeys(filled))
         if required and not filled and not values.get("resource"):
             found[None] = None
@@ -109,25 +110,24 @@ def _compiled(template: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
 
 
 def _fill_one(
-    template: str, values: dict[str, list[str]], context: Context, named: set[str], used: set[str]
+    template: str,
+    values: dict[str, list[str]],
+    arns: list[str],
+    context: Context,
+    named: set[str],
+    used: set[str],
 ) -> list[str]:
     pattern, own = _compiled(template)
     if not own:
-        filled = _known(template, context)
+        filled = _known(template, context.partition, context.region, context.account)
         return [filled] if filled else []
-    whole = [
-        text
-        for key, texts in values.items()
-        if key[:1] != "{"
-        for text in texts
-        if text.startswith("arn:") and pattern.fullmatch(text)
-    ]
+    whole = [text for text in arns if pattern.fullmatch(text)]
     used.update(whole)
     candidates = [(name, _texts(name, values, context)) for name in own]
     *fixed, (last, texts) = candidates
     named.update(texts)
     named.update(values.get("resource", ()))
-    base = _known(template, context)
+    base = _known(template, context.partition, context.region, context.account)
     for name, options in fixed:
         plain = [value for value in options if _is_name(value)]
         base = base.replace("${" + name + "}", plain[0], 1) if base and len(plain) == 1 else None
@@ -164,10 +164,11 @@ def _is_name(text: str) -> bool:
     return bool(text) and ":" not in text and not text.startswith("alias/")
 
 
-def _known(template: str, context: Context) -> str | None:
+@functools.lru_cache(8192)
+def _known(template: str, partition: str, region: str, account: str) -> str | None:
     """The format with partition, region and account filled; None where one of them is not known."""
-    text = template.replace("${Partition}", context.partition)
-    for name, value in (("${Region}", context.region), ("${Account}", context.account)):
+    text = template.replace("${Partition}", partition)
+    for name, value in (("${Region}", region), ("${Account}", account)):
         if name in text:
             if not value:
                 return None
