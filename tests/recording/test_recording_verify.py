@@ -567,3 +567,18 @@ def test_a_long_time_without_a_signature(tmp_path):
 def later(line: bytes, seconds: float) -> str:
     moment = datetime.fromisoformat(json.loads(line)["time"]) + timedelta(seconds=seconds)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def test_an_index_that_a_crash_left_without_its_tables_says_nothing(tmp_path):
+    """One with rows and without its position was changed; one that was never made is as good as none."""
+    folder = recorded(tmp_path, 3)
+    index = folder / "index.db"
+    index.unlink(missing_ok=True)
+    with sqlite3.connect(index) as db:
+        db.execute("CREATE TABLE _sqlite_migrations (migration_set TEXT, name TEXT)")
+    assert verify(folder).verdict == "valid"
+    index.unlink()
+    rebuild(folder)
+    with sqlite3.connect(index) as db:
+        db.execute("DROP TABLE position")
+    assert verify(folder).verdict == "invalid"

@@ -15,6 +15,12 @@ _MOST = 20
 _NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 
 
+def _unmade(db: sqlite3.Connection) -> bool:
+    """Whether a crash left the index before it had its tables: it says no more than one that is not there."""
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return "position" not in tables and not ("flows" in tables and db.execute("SELECT 1 FROM flows").fetchone())
+
+
 class Agreement:
     """Takes the records in order, as far as the index has read them; `finish` gives what differs as (what, seq)."""
 
@@ -35,6 +41,10 @@ class Agreement:
             mode = "mode=ro" if path.with_name("index.db-wal").exists() else "mode=ro&immutable=1"
             self._db = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, isolation_level=None)
             self._db.execute("BEGIN")  # one view of position and rows, though the gateway goes on writing
+            if _unmade(self._db):
+                self._db.close()
+                self._db = None
+                return
             self._until = self._db.execute("SELECT seq FROM position").fetchone()[0]
             cursor = self._db.execute(f"SELECT {', '.join(FLOW_COLUMNS)} FROM flows ORDER BY seq")  # noqa: S608
             self._rows = iter(cursor)
