@@ -19,8 +19,9 @@ from masking_tools import alnum, aws_secret, call, github, headers, masker, ship
 
 from flowwarden.errors import Refusal
 from flowwarden.masking import values
+from flowwarden.masking.examples import fill
 from flowwarden.masking.values import Run
-from flowwarden.masking.windows import Windows
+from flowwarden.masking.windows import BLOCK, Windows, stretches
 
 OBJECT = call("s3:GetObject", "rest-xml")
 PEM = (
@@ -202,3 +203,35 @@ def test_masking_stream_opaque(tmp_path: Path, content_type: str, operation: str
     assert denying is not None
     with pytest.raises(Refusal):
         denying.feed(packed)
+
+
+def test_every_shape_is_found_in_data_that_is_no_text() -> None:
+    """What makes binary data fast to search loses no secret, wherever in its blocks one stands."""
+    rng = random.Random(5)
+    masks = [mask for mask in shipped().masks if mask.pattern and mask.objects and mask.hits]
+    assert len(masks) >= 150
+    tried = 0
+    for mask in masks:
+        secret = fill(rng.choice(mask.hits), rng).encode()
+        text = shipped().stream(OBJECT, 200, headers("text/plain"))
+        assert text is not None
+        alone = secret + b"\n"
+        hidden = text.feed(alone) + text.finish()
+        if hidden == alone:
+            continue  # an example that counts only with what stands around it
+        tried += 1
+        place = rng.choice((40_000, BLOCK - len(secret) // 2, BLOCK - 5, 2 * BLOCK - 1))
+        blob = rng.randbytes(place) + b"\0" + secret + b"\0" + rng.randbytes(3 * BLOCK - place)
+        assert len(stretches(blob[:BLOCK])) < BLOCK // 4  # it does take the short way
+        stream = shipped().stream(OBJECT, 200, headers("text/plain"))
+        assert stream is not None
+        made = b"".join(stream.feed(blob[at : at + 65536]) for at in range(0, len(blob), 65536)) + stream.finish()
+        assert len(made) == len(blob) and made[place + 1 : place + 1 + len(secret)] != secret, mask.id
+    assert tried >= 150
+
+
+def test_texts_are_searched_whole() -> None:
+    for text in ("plain\t\r\n" * 9000, "пароль " * 9000, "Größe ß\x0c" * 9000):
+        for encoding in ("utf-8", "latin-1", "cp1251"):
+            raw = text.encode(encoding, "replace")
+            assert stretches(raw) == raw
