@@ -54,6 +54,53 @@ def test_an_unsigned_x_amz_header(way: Way, alice: dict[str, str]) -> None:
     assert way.calls == []
 
 
+HEADS: dict[str, Fields] = {
+    "repeated": [("x-amz-meta-a", "one"), ("x-amz-meta-a", "two"), ("X-Amz-Meta-A", "three")],
+    "spaced": [("x-amz-meta-a", "  two   words "), ("x-amz-meta-b", "")],
+    "ordered": [("x-amz-meta-b", "1"), ("x-amz-meta-a", "2"), ("x-amz-meta-a-b", "3")],
+    "odd": [("x-amz-meta-a", 'a,b;c="d e"'), ("x-amz-meta-b", "%2F+%20")],
+}
+QUERIES = [
+    "list-type=2&prefix=a%20b&delimiter=%2F",
+    "list-type=2&prefix=&delimiter",
+    "prefix=%C3%A4~-_.&list-type=2&start-after=z%2Bz%26%3D",
+]
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_headers_as_clients_send_them(way: Way, alice: dict[str, str], case: str) -> None:
+    """Repeated, spaced and odd: botocore signs them, the gateway takes that, and a strict AWS takes the gateway's."""
+    target, fields = sign(
+        Keys.of(alice), "PUT", f"{S3}/{case}", service="s3", region=REGION, body=b"body", fields=HEADS[case]
+    )
+    reply = put(way, alice, [*fields, ("Content-Length", "4")], b"body", target)
+    assert reply.status == 200, reply.text
+    assert way.aws.s3.buckets["bucket"].objects[case].data == b"body"
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_queries_as_clients_send_them(way: Way, alice: dict[str, str], query: str) -> None:
+    """Empty and encoded: what AWS is sent it finds rightly signed."""
+    reply = way.raw(alice, "GET", f"{S3}/?{query}", service="s3")
+    assert reply.status == 200 and not way.aws.refused, reply.text
+
+
+def test_a_query_with_a_parameter_twice(way: Way, alice: dict[str, str]) -> None:
+    """Which of the two AWS would read is not for a gateway to guess."""
+    reply = way.raw(alice, "GET", f"{S3}/?list-type=2&prefix=a&prefix=b", service="s3")
+    assert reply.status == 400 and "twice" in reply.text and way.calls == []
+
+
+@pytest.mark.parametrize("sent", ["a+b", "%7E%2a"])
+def test_a_query_that_is_not_in_its_canonical_form(way: Way, alice: dict[str, str], sent: str) -> None:
+    """AWS takes a signature over the canonical form, and over nothing else; so a client gets through with that one alone."""
+    canonical = {"a+b": "a%20b", "%7E%2a": "~%2A"}[sent]
+    target, fields = sign(Keys.of(alice), "GET", f"{S3}/?list-type=2&prefix={canonical}", service="s3", region=REGION)
+    with way.tunnel(alice, S3.removeprefix("https://")) as client:
+        reply = client.request("GET", target.replace(canonical, sent), fields)
+    assert reply.status == 200 and not way.aws.refused, reply.text
+
+
 @pytest.mark.parametrize("named", ["X-Amz-Date", "keep-alive, x-amz-expected-bucket-owner", "Authorization", "Host"])
 def test_a_connection_header_that_would_take_away_what_is_signed(way: Way, alice: dict[str, str], named: str) -> None:
     """Upstream's front may drop what Connection names: a signed header, or the account pin."""

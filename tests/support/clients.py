@@ -172,7 +172,9 @@ def sign(
 
     `payload` forces the canonical payload (UNSIGNED-PAYLOAD, STREAMING-…); else the body's hash.
     """
-    asked = AWSRequest(method, url, headers=dict(fields), data=body)
+    asked = AWSRequest(method, url, data=body)
+    for name, value in fields:
+        asked.headers.add_header(name, value)  # one after the other: names may come again
     asked.context["payload_signing_enabled"] = True
     s3 = service == "s3"
     kind = (S3SigV4QueryAuth if s3 else SigV4QueryAuth) if presign else (S3SigV4Auth if s3 else SigV4Auth)
