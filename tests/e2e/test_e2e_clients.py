@@ -6,6 +6,10 @@ import base64
 import json
 from pathlib import Path
 
+import pytest
+from botocore.exceptions import ClientError
+
+from support.clients import boto_client
 from support.tools import AwsCli, NodeSdk
 from support.way import Way
 
@@ -32,6 +36,21 @@ def test_the_aws_cli_prints_the_reason(way: Way, alice: dict[str, str], aws_cli:
     done = aws_cli(alice, "s3", "rb", "s3://bucket")
     assert done.returncode and b"Buckets are for ever." in done.stderr
     assert way.calls == []
+
+
+def test_no_spelling_of_a_command_hides_its_call(way: Way, alice: dict[str, str], aws_cli: AwsCli) -> None:
+    """Rules see calls, not command lines: options in between, --force and an SDK come to the same."""
+    for command in (
+        ("iam", "--output", "json", "delete-user", "--user-name", "u"),
+        ("--region", "eu-west-1", "iam", "delete-user", "--cli-input-json", '{"UserName": "u"}'),
+        ("s3", "rb", "--force", "s3://bucket"),
+    ):
+        done = aws_cli(alice, *command)
+        assert done.returncode != 0 and b"Refused by flowwarden" in done.stdout + done.stderr, command
+    with pytest.raises(ClientError, match="Refused by flowwarden"):
+        boto_client("iam", alice).delete_user(UserName="u")
+    assert not {seen.action for seen in way.aws.accepted} & {"DeleteUser", "DeleteBucket"}
+    assert "bucket" in way.aws.s3.buckets
 
 
 def test_the_aws_cli_prints_a_bad_token(way: Way, alice: dict[str, str], aws_cli: AwsCli) -> None:
