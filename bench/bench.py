@@ -12,7 +12,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-PARTS = ("start", "recognition", "policy", "signing", "masking", "recording", "upload")
+PARTS = ("start", "recognition", "policy", "signing", "masking", "recording", "upload", "download")
 
 
 def main() -> None:
