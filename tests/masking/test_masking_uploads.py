@@ -16,7 +16,8 @@ from masking_tools import alnum, call, github, headers, shipped
 
 from flowwarden.errors import Refusal
 from flowwarden.masking.uploads import Kept
-from flowwarden.masking.writeback import Watch
+from flowwarden.masking.writeback import Watch, contains_mask
+from flowwarden.types import Request
 from support.chunks import chunked_upload
 from support.clients import Keys, boto_client
 from support.gateway import REGION
@@ -54,6 +55,15 @@ def test_masking_upload_framed(size: int, step: int, signed: bool, at: int) -> N
     kept, made = _kept(fields, body, step)
     expected = data.replace(github().encode(), MASKED).replace(github(2).encode(), MASKED)
     assert not kept.withheld and made == _reframed(body, data, expected)
+
+
+def test_masking_upload_framed_without_saying_so() -> None:
+    """Some SDKs name the aws-chunked form in x-amz-content-sha256 alone."""
+    data = b"a" * 5000 + b"\n" + github(2).encode() + b"\n" + b"b" * 5000
+    fields, body = _framed(data, 5020, signed=True)
+    fields = tuple(field for field in fields if field[0].lower() != b"content-encoding")
+    kept, made = _kept(fields, body, 700)
+    assert not kept.withheld and made == _reframed(body, data, data.replace(github(2).encode(), MASKED))
 
 
 def _reframed(body: bytes, data: bytes, other: bytes) -> bytes:
@@ -124,6 +134,27 @@ def test_masking_watch(step: int) -> None:
     assert refused.value.code == "MaskedDataInRequest" and MASKED not in b"".join(passed)
     watch = Watch(passed.append)
     watch(b"no [MASKED here, nor MASKED]")
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("size", [3, 5007, 5020, 5039])
+def test_masking_watch_across_chunks(size: int, signed: bool) -> None:
+    """A mask that begins in one chunk of an aws-chunked body and ends in another is one, read whole or streaming."""
+    fields, body = _framed(b"a" * 5000 + MASKED + b"b" * 5000, size, signed=signed)
+    request = Request("PUT", "https", "b.s3.amazonaws.com", 443, "/k", fields, body)
+    assert contains_mask(request)
+    for step in (1, 700, 1 << 20):
+        watch = Watch(lambda _: None, request)
+        with pytest.raises(Refusal):
+            [watch(body[at : at + step]) for at in range(0, len(body), step)]
+    clean = _framed(TEXT[:9000], size, signed=signed)[1]
+    passed: list[bytes] = []
+    watch = Watch(passed.append, request)
+    [watch(clean[at : at + 700]) for at in range(0, len(clean), 700)]
+    assert b"".join(passed) == clean
+    watch = Watch(passed.append, request)
+    with pytest.raises(Refusal):  # whatever it says of its form
+        watch(b"no chunk at all" + MASKED)
 
 
 def _recorded(way: Way) -> tuple[dict[str, Any], bytes]:
