@@ -17,6 +17,9 @@ from masking_tools import alnum, call, github, headers, shipped
 from flowwarden.errors import Refusal
 from flowwarden.masking.uploads import Kept
 from flowwarden.masking.writeback import Watch, contains_mask
+from flowwarden.recording.bodies import BodySink
+from flowwarden.recording.disk import Disk
+from flowwarden.recording.passed import Passed
 from flowwarden.types import Request
 from support.chunks import chunked_upload
 from support.clients import Keys, boto_client
@@ -191,3 +194,17 @@ def test_masking_upload_of_a_mask_is_refused(masked_way: Way, masked_agent: dict
     with pytest.raises(ClientError, match="MaskedDataInRequest"):
         s3.put_object(Bucket="bucket", Key="copy.txt", Body=TEXT.replace(github().encode(), MASKED) * 20)
     assert "copy.txt" not in masked_way.aws.s3.buckets["bucket"].objects
+
+
+@pytest.mark.parametrize("coding", ["", "gzip"])
+async def test_masking_upload_is_told_of_twice(tmp_path: Path, coding: str) -> None:
+    """An outcome that could not be written is written again as a refusal: the body it speaks of is the same."""
+    fields = headers("text/plain", content_encoding=coding) if coding else headers("text/plain")
+    body = gzip.compress(TEXT) if coding else TEXT
+    passed = Passed(BodySink(tmp_path / "bodies", Disk(), lambda *_: None), shipped().upload(PUT, fields))
+    passed.write(body)
+    first = await passed.end("request")
+    assert await passed.end("request") == first
+    assert first.get("sent_sha256", first["sha256"]) == hashlib.sha256(body).hexdigest() and first["kept"] == (
+        not coding
+    )
