@@ -55,7 +55,7 @@ def test_a_stock_mitmdump(tmp_path: Path, issuer: OidcIssuer) -> None:
             s3.create_bucket(Bucket="b", CreateBucketConfiguration={"LocationConstraint": REGION})
             s3.put_object(Bucket="b", Key="free", Body=data)
             assert s3.get_object(Bucket="b", Key="free")["Body"].read() == data
-            with pytest.raises(ClientError, match="keep-buckets|for ever"):
+            with pytest.raises(ClientError, match="for ever"):
                 s3.delete_bucket(Bucket="b")
             carol = issuer.token("carol", ("sre",), owner=None)
             with ThreadPoolExecutor(1) as pool:
