@@ -63,7 +63,7 @@ class Access:
     wired: bool = False  # its stream is the wire's
     internal: bool = False  # for flowwarden.internal, answered by the gateway itself
     refusal: Refusal | None = None
-    time_over: Refusal | None = None  # its grant has run out: what streams is cut, a call that AWS works on completes
+    time_over: Refusal | None = None  # of its grant or session: what streams is cut, a call that AWS works on completes
     intent: int | None = None  # sequence number of the intent record
     spool: Spool | None = None  # the request's body while it waits on disk
     upload: Upload | None = None  # the request's body while it streams
@@ -110,6 +110,13 @@ def without_body(request: Request) -> Request:
 def known() -> WeakKeyDictionary[http.HTTPFlow, Access]:
     """Every flow that is under way."""
     return _accesses
+
+
+def end_streams(session: str, why: Refusal) -> None:
+    """A session has ended: the bodies that it sends or gets, at whatever pace, end with it."""
+    for owner in list(_accesses.values()):
+        if owner.session is not None and owner.session.id == session:
+            owner.time_over = owner.time_over or why
 
 
 def tunnel(client: connection.Client) -> Tunnel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import access
 from .approval.addon import Approve
 from .connect.addon import Connect
 from .credentials.addon import Lend, Swap
@@ -43,7 +44,8 @@ def stations(services: Services) -> tuple[Station, ...]:
 
 
 def guard(services: Services) -> Guard:
-    """The chain as mitmproxy sees it: one addon. A session's WebSockets end with it."""
+    """The chain as mitmproxy sees it: one addon. A session's WebSockets end with it, and what streams."""
     made = Guard(stations(services), body_limit=services.body_limit, memory=services.memory)
     services.sessions.on_ended(lambda session, _: made.sockets.end(SESSION_ENDED, POLICY, session.id))
+    services.sessions.on_ended(lambda session, _: access.end_streams(session.id, SESSION_ENDED))
     return made

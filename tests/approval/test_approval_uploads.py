@@ -348,3 +348,27 @@ def test_the_evidence(way: Way, env: dict[str, str], carol: str) -> None:
     assert intent["approval"] == question["id"]
     assert intent["request_sha256"] == body["sha256"] and body["kept"] and intent["request_bytes"] == body["size"]
     assert way.gateway.run("verify").returncode == 0
+
+
+@pytest.mark.parametrize("key", ["held/ended", "jit/ended", "free/ended"])
+def test_a_session_that_ends_takes_its_uploads_with_it(
+    way: Way, env: dict[str, str], carol: str, issuer: OidcIssuer, key: str
+) -> None:
+    """One that waited on disk, one under a standing grant, and one that no rule asks about: AWS sees none of them whole."""
+    size = 7 << 20
+    gate, began = stopped(way)
+    target, fields = head(env, key, ("Content-Length", str(size)))
+    with way.tunnel(env, HOST) as client:
+        client.stream.send_head(f"PUT {target} HTTP/1.1", fields)
+        free = key.startswith("free")
+        client.send(bytes(size - 1 if free else size))
+        if not free:
+            answer(way, asked(way, env, carol)["id"], carol)
+        assert began.wait(30)
+        admin = issuer.token("root", ("platform",), owner=None)
+        assert way.gateway.operators("DELETE", f"/sessions/{env['FLOWWARDEN_SESSION']}", admin)[0] == 200
+        gate.set()
+        if free:
+            client.send(b"x")
+        way.aws.wait_for(lambda aws: bool(aws.truncated or puts(way, key)[0].state == "accepted"))
+    assert way.aws.truncated and key not in way.aws.s3.buckets[BUCKET].objects

@@ -16,7 +16,11 @@ from masking_tools import alnum, call, github, headers, shipped
 
 from flowwarden.errors import Refusal
 from flowwarden.masking.uploads import Kept
-from flowwarden.masking.writeback import Watch
+from flowwarden.masking.writeback import Watch, contains_mask
+from flowwarden.recording.bodies import BodySink
+from flowwarden.recording.disk import Disk
+from flowwarden.recording.passed import Passed
+from flowwarden.types import Request
 from support.chunks import chunked_upload
 from support.clients import Keys, boto_client
 from support.gateway import REGION
@@ -54,6 +58,15 @@ def test_masking_upload_framed(size: int, step: int, signed: bool, at: int) -> N
     kept, made = _kept(fields, body, step)
     expected = data.replace(github().encode(), MASKED).replace(github(2).encode(), MASKED)
     assert not kept.withheld and made == _reframed(body, data, expected)
+
+
+def test_masking_upload_framed_without_saying_so() -> None:
+    """Some SDKs name the aws-chunked form in x-amz-content-sha256 alone."""
+    data = b"a" * 5000 + b"\n" + github(2).encode() + b"\n" + b"b" * 5000
+    fields, body = _framed(data, 5020, signed=True)
+    fields = tuple(field for field in fields if field[0].lower() != b"content-encoding")
+    kept, made = _kept(fields, body, 700)
+    assert not kept.withheld and made == _reframed(body, data, data.replace(github(2).encode(), MASKED))
 
 
 def _reframed(body: bytes, data: bytes, other: bytes) -> bytes:
@@ -126,6 +139,27 @@ def test_masking_watch(step: int) -> None:
     watch(b"no [MASKED here, nor MASKED]")
 
 
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("size", [3, 5007, 5020, 5039])
+def test_masking_watch_across_chunks(size: int, signed: bool) -> None:
+    """A mask that begins in one chunk of an aws-chunked body and ends in another is one, read whole or streaming."""
+    fields, body = _framed(b"a" * 5000 + MASKED + b"b" * 5000, size, signed=signed)
+    request = Request("PUT", "https", "b.s3.amazonaws.com", 443, "/k", fields, body)
+    assert contains_mask(request)
+    for step in (1, 700, 1 << 20):
+        watch = Watch(lambda _: None, request)
+        with pytest.raises(Refusal):
+            [watch(body[at : at + step]) for at in range(0, len(body), step)]
+    clean = _framed(TEXT[:9000], size, signed=signed)[1]
+    passed: list[bytes] = []
+    watch = Watch(passed.append, request)
+    [watch(clean[at : at + 700]) for at in range(0, len(clean), 700)]
+    assert b"".join(passed) == clean
+    watch = Watch(passed.append, request)
+    with pytest.raises(Refusal):  # whatever it says of its form
+        watch(b"no chunk at all" + MASKED)
+
+
 def _recorded(way: Way) -> tuple[dict[str, Any], bytes]:
     """The last upload's body as its outcome tells of it, and what lies in the folder."""
     outcome = next(r for r in reversed(way.gateway.evidence()) if r["type"] == "outcome" and r["bodies"])
@@ -160,3 +194,17 @@ def test_masking_upload_of_a_mask_is_refused(masked_way: Way, masked_agent: dict
     with pytest.raises(ClientError, match="MaskedDataInRequest"):
         s3.put_object(Bucket="bucket", Key="copy.txt", Body=TEXT.replace(github().encode(), MASKED) * 20)
     assert "copy.txt" not in masked_way.aws.s3.buckets["bucket"].objects
+
+
+@pytest.mark.parametrize("coding", ["", "gzip"])
+async def test_masking_upload_is_told_of_twice(tmp_path: Path, coding: str) -> None:
+    """An outcome that could not be written is written again as a refusal: the body it speaks of is the same."""
+    fields = headers("text/plain", content_encoding=coding) if coding else headers("text/plain")
+    body = gzip.compress(TEXT) if coding else TEXT
+    passed = Passed(BodySink(tmp_path / "bodies", Disk(), lambda *_: None), shipped().upload(PUT, fields))
+    passed.write(body)
+    first = await passed.end("request")
+    assert await passed.end("request") == first
+    assert first.get("sent_sha256", first["sha256"]) == hashlib.sha256(body).hexdigest() and first["kept"] == (
+        not coding
+    )

@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,8 @@ MASKS: dict[str, Any] = {
 class GatewayProcess:
     """Writes the files, starts the process, waits until it is ready, and collects what it prints."""
 
+    program: Sequence[str] = ()  # what is run in place of `flowwarden run`
+
     def __init__(
         self,
         folder: Path,
@@ -182,7 +184,7 @@ class GatewayProcess:
 
     def spawn(self, *arguments: str) -> GatewayProcess:
         """Starts without waiting."""
-        command = [str(PROGRAM), "run", "--conf", str(self.conf), *arguments]
+        command = [*(self.program or (str(PROGRAM), "run", "--conf", str(self.conf))), *arguments]
         self.output.clear()
         self.process = subprocess.Popen(
             command,

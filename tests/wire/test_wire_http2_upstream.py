@@ -13,7 +13,7 @@ import h2.connection
 import h2.events
 import pytest
 
-from flowwarden import proof
+from flowwarden import access, proof
 from flowwarden.failing import stream_request
 from support.certs import Authority
 from support.harness import SECRET, At, Proxy, Station, after, running
@@ -202,3 +202,60 @@ async def test_without_the_seal_not_a_frame_goes(tmp_path):
         async with proxy.client("h2") as client:
             assert (await client.ask()).status == 502
         assert upstream.streams == []
+
+
+class Large:
+    """A body on disk: as many blocks as somebody asks for."""
+
+    sha256 = "known"
+    read_so_far = 0
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    async def read(self) -> bytes:
+        self.read_so_far += 1
+        return bytes(1 << 18) if self.read_so_far < 40 else b""
+
+
+async def test_a_spooled_body_waits_for_the_window_of_upstream(tmp_path):
+    """What upstream does not take stays on disk; when it takes it, the whole body comes."""
+    spool = Large()
+
+    def begin(flow) -> None:
+        if flow.request.method == "PUT":
+            access.of(flow).body, access.of(flow).spool = "spool", spool
+
+    def intend(flow) -> None:
+        if flow.request.method == "PUT":
+            stream_request(flow, "intend", lambda data: data)
+        proof.let_pass(flow, "intend")
+
+    def change(stations):
+        next(station for station in stations if station.name == "intend").request = intend
+        return after("connect", At("spooling", requestheaders=begin))(stations)
+
+    async with over_http2(tmp_path, change=change) as (proxy, upstream):
+        takes, kept, whole = upstream._take, [], asyncio.Event()
+
+        def hesitate(conn, event, mine) -> None:
+            if not isinstance(event, h2.events.DataReceived) or whole.is_set():
+                takes(conn, event, mine)
+                return
+            mine[event.stream_id].body += event.data
+            kept.append((conn, event))
+
+        upstream._take = hesitate
+        async with proxy.client("h2") as client:
+            answer = client.start("PUT", "/a", chunked=True)
+            client.data(answer, b"x", end=True)
+            await upstream.until(lambda: sum(len(event.data) for _, event in kept) >= 65535)
+            for _ in range(200):
+                await asyncio.sleep(0.001)
+            assert spool.read_so_far < 20
+            whole.set()
+            for conn, event in kept:
+                conn.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            client.start("GET", "/b", end=True)  # upstream's acknowledgements leave with what it reads next
+            await client.over(answer)
+            assert len(upstream.streams[0].body) == 39 << 18

@@ -7,7 +7,7 @@ import gc
 
 import pytest
 
-from flowwarden import proof
+from flowwarden import access, proof
 from flowwarden.failing import stream_request
 from flowwarden.wire.memory import SMALL, Memory
 from support.harness import running
@@ -174,3 +174,27 @@ async def test_a_streamed_upload_counts_what_waits_for_its_chunk(chunk):
         client.data(answer, bytes(BODY + 1), end=True)
         assert (await client.over(answer)).status == 200
         assert memory.held == 0
+
+
+@VERSIONS
+async def test_a_client_that_leaves_while_its_answer_is_recorded_gives_back_what_it_held(version):
+    """At once: not only when Python happens to look for what nobody refers to."""
+    memory = Memory(session=BOUND, whole=BOUND)
+    async with running(body_limit=BODY * 2, memory=memory) as proxy, proxy.client(version) as client:
+        proxy.recording.release = asyncio.Event()
+        flows = []
+        proxy.recording.on_flow = flows.append
+        gc.disable()
+        try:
+            answer = client.start("PUT", "/a", length=BODY)
+            client.data(answer, bytes(BODY), end=True)
+            await asyncio.wait_for(proxy.recording.held.wait(), 20)
+            assert memory.held == BODY
+            client.leave(answer)
+            await until(access.of(flows[0]).gone.is_set)
+            proxy.recording.release.set()
+            await proxy.recording.until()
+            await until(lambda: not memory.held)
+        finally:
+            gc.enable()
+            proxy.recording.release.set()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
+import weakref
 
 from mitmproxy.connection import Client
 from mitmproxy.proxy import commands, events
@@ -134,3 +136,20 @@ def test_commands_come_out_as_on_the_long_way():
     close, log = tunnel.Tunnel(None, inner).commands(events.Start())
     assert type(close) is commands.CloseConnection and close.connection is client
     assert "secret" not in log.message
+
+
+async def test_nothing_of_a_tunnel_outlives_its_client():
+    """A gateway runs for weeks: the layers, streams and TLS state of each connection go with it."""
+    async with running() as proxy:
+        async with proxy.client("h1") as client:
+            assert (await client.ask("GET", "/")).status == 200
+            (handler,) = handlers(proxy)
+            gone = [weakref.ref(handler.client), weakref.ref(handler.layer)]
+        del handler
+        async with asyncio.timeout(PATIENCE):
+            while handlers(proxy):  # noqa: ASYNC110 nobody tells when a handler is done
+                await asyncio.sleep(0.001)
+        for _ in range(3):
+            await asyncio.sleep(0)
+            gc.collect()
+        assert [each() for each in gone] == [None, None]

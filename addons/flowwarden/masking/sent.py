@@ -61,7 +61,8 @@ class Sent:
             encoding=coding,
             block=UPLOAD_BLOCK,
         )
-        kept = Kept(core, run, framed="aws-chunked" in applied)
+        streaming = heads.first(headers, b"x-amz-content-sha256").startswith("STREAMING-")
+        kept = Kept(core, run, framed=streaming or "aws-chunked" in applied)
         if coding and coding not in coders.STREAMABLE:
             kept.withheld = f"its content coding {coding!r} cannot be read"
         return kept

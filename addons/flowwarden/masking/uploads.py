@@ -45,6 +45,12 @@ class Framing:
                 at = self._header(data, at)
         return b"".join(out)
 
+    def payload(self, data: bytes) -> bytes:
+        """As `take`, where nothing is to be wrapped again."""
+        made = self.take(data)
+        self._layout.clear()
+        return made
+
     def _header(self, data: bytes, at: int) -> int:
         end = data.find(b"\n", at)
         piece = data[at:] if end < 0 else data[at : end + 1]

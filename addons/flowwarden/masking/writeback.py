@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 
 import re2
 
@@ -12,6 +13,7 @@ from ..errors import Refusal
 from ..types import Call, Request
 from . import codings
 from .replacing import MARK, MARKED
+from .uploads import Framing
 
 _CODED = tuple(
     base64.b64encode(b"\0" * pad + MARK + b"\0\0")[start:end] for pad, start, end in ((0, 0, 9), (1, 2, 10), (2, 3, 12))
@@ -36,6 +38,11 @@ def contains_mask(request: Request) -> bool:
         return False
     applied = codings.names(request.header("content-encoding"))
     body = request.body
+    if (framing := _framing(request)) is not None:
+        if body_contains_mask(body):
+            return True
+        with suppress(Refusal):  # it is not in that form after all
+            body = framing.payload(body)
     if applied:
         try:
             body = codings.decode(body, applied)
@@ -58,22 +65,49 @@ def _in_text(text: bytes) -> bool:
 WHY = "the request contains a mask of this gateway: writing it back would destroy what it hides"
 
 
+def _framing(request: Request | None) -> Framing | None:
+    """What takes the lines of the aws-chunked form off a body: they can stand in the middle of a mask."""
+    streaming = request is not None and request.header("x-amz-content-sha256").startswith("STREAMING-")
+    return Framing() if streaming else None
+
+
+class Lookout:
+    """Looks for masks in bytes that come part by part."""
+
+    def __init__(self) -> None:
+        self._before = b""  # the end of what has passed: a mask may begin in it
+
+    def sees(self, data: bytes) -> bool:
+        """Whether these bytes hold a mask or complete one."""
+        seam = self._before + data[:_LONGEST_MASK]
+        self._before = (seam if len(data) < _LONGEST_MASK else data)[-_LONGEST_MASK:]
+        return bool((_SIGN(data) and _in_text(data)) or (_SIGN(seam) and _in_text(seam)))
+
+
 class Watch:
     """A body on its way, part by part; Refusal for the part that completes a mask, which then does not go on.
 
-    It looks for masks as they are and URL-encoded, in one pass over each part: a body of any size waits for it.
+    It looks for masks as they are and URL-encoded, in one pass over each part: a body of any size waits for it. In the
+    aws-chunked form (`request` tells) its payload is looked at as well.
     """
 
-    def __init__(self, then: Callable[[bytes], None]) -> None:
+    def __init__(self, then: Callable[[bytes], None], request: Request | None = None) -> None:
         self._then = then
-        self._before = b""  # the end of what has passed: a mask may begin in it
+        self._framing = _framing(request)
+        self._sent, self._payload = Lookout(), Lookout()
 
     def __call__(self, data: bytes) -> None:
-        seam = self._before + data[:_LONGEST_MASK]
-        if (_SIGN(data) and _in_text(data)) or (_SIGN(seam) and _in_text(seam)):
+        if self._sent.sees(data) or (self._framing is not None and self._payload.sees(self._unframed(data))):
             raise Refusal(WHY, status=400, code="MaskedDataInRequest", station="keep-masks")
-        self._before = (seam if len(data) < _LONGEST_MASK else data)[-_LONGEST_MASK:]
         self._then(data)
+
+    def _unframed(self, data: bytes) -> bytes:
+        assert self._framing is not None
+        try:
+            return self._framing.payload(data)
+        except Refusal:
+            self._framing = None  # it is not in that form after all
+            return b""
 
 
 class MaskedObjects:

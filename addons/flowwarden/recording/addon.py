@@ -54,7 +54,7 @@ class Intend(Judge):
             # An upload that streams is kept with the masks applied where the rules say `record: full`, else by hash and size.
             passed = owner.bodies["request"] = self._passed(owner) if full else Passed(None)
             masked = owner.decision is None or owner.decision.mask
-            owner.upload = Upload(writeback.Watch(passed.write) if masked else passed.write)
+            owner.upload = Upload(writeback.Watch(passed.write, owner.request) if masked else passed.write)
         owner.intent = await self.services.recorder.append("intent", dict(record))
         if owner.decision is not None and owner.decision.anchor:
             await self._anchored(owner.intent)

@@ -49,6 +49,7 @@ class Passed:
         self._size = 0
         self._thread: ThreadPoolExecutor | None = None
         self._waiting: deque[Future[None]] = deque()
+        self._found: tuple[str, int, bool] | None = None
 
     def write(self, data: bytes) -> None:
         """StoreError if the disk refuses; the body must not go on then."""
@@ -73,9 +74,11 @@ class Passed:
         return data
 
     async def end(self, of: Literal["request", "response", "websocket"]) -> BodyAt:
-        """StoreError if it cannot be made durable."""
+        """StoreError if it cannot be made durable. Asked again (the first outcome was not written), it answers the same."""
         try:
-            digest, size, kept = await asyncio.to_thread(self._finish)
+            if self._found is None:
+                self._found = await asyncio.to_thread(self._finish)
+            digest, size, kept = self._found
         finally:
             if self._thread is not None:
                 self._thread.shutdown(wait=False)

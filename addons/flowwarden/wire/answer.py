@@ -180,6 +180,7 @@ class AnswerStream(HttpStream):
             self.flow.websocket = WebSocketData()
         yield HttpResponseHook(self.flow)
         if (yield from self.check_killed(False)):
+            self.gate.sent(self.flow)  # nobody reads it: what was held for it is given back
             return
         if refusal := self._withheld(already_streamed):
             if already_streamed:

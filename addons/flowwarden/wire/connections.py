@@ -84,6 +84,7 @@ class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
             try:
                 for command in self._commands(event):
                     self._carry_out(command)
+                self.moved.set()
             except Exception:
                 self.log("mitmproxy has crashed!", logging.ERROR, exc_info=True)
 
@@ -144,6 +145,9 @@ class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
             await super().wakeup(request)
             return
         await self.drain_writers()
+        while request.waiting() > BACKLOG:
+            self.moved.clear()
+            await self.moved.wait()
         await request.read()
         task = asyncio.current_task()
         assert task is not None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layers.http import (
     ErrorCode,
+    HttpLayer,
     HttpRequestHook,
     HttpResponseHeadersHook,
     RequestData,
@@ -14,6 +17,7 @@ from mitmproxy.proxy.layers.http import (
     RequestTrailers,
     SendHttp,
 )
+from mitmproxy.proxy.layers.http._http2 import Http2Client
 
 from ..errors import Refusal
 from .answer import AnswerStream, chunks
@@ -23,9 +27,11 @@ from .gate import Commands, Spool
 class NextBlock(commands.RequestWakeup):
     """Asks the connection's handler for the next block of a spool, once what was sent before it is on its way."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, waiting: Callable[[], int]) -> None:
+        """`waiting`: bytes of blocks before it that wait for a window of upstream's."""
         super().__init__(0)
         self.spool = spool
+        self.waiting = waiting
         self.block: bytes | None = None
         self.failed: Exception | None = None
 
@@ -78,7 +84,17 @@ class SpooledStream(AnswerStream):
                 yield from self.send_response()
             elif (yield from self.make_server_connection()):
                 yield SendHttp(RequestHeaders(self.stream_id, self.flow.request, False), self.context.server)
-                yield NextBlock(spool)
+                yield NextBlock(spool, self._in_windows)
+
+    def _in_windows(self) -> int:
+        """Bytes that an upstream of HTTP/2 has not let come yet; they are no socket's."""
+        server, outer = self.context.server, self.context.layers[-2]
+        if not server.connected or not isinstance(outer, HttpLayer) or server not in outer.connections:
+            return 0
+        leaf = outer.connections[server].context.layers[-1]
+        if not isinstance(leaf, Http2Client):
+            return 0
+        return sum(len(chunk.data) for buffer in leaf.h2_conn.stream_buffers.values() for chunk in buffer)
 
     def state_forward_spool(self, event: events.Event) -> Commands:
         """Nothing comes from the client any more."""
@@ -94,7 +110,7 @@ class SpooledStream(AnswerStream):
         for chunk in chunks(self.flow.request.stream, event.block):
             yield from self.forward(chunk)
         if event.block:
-            yield NextBlock(event.spool)
+            yield NextBlock(event.spool, self._in_windows)
             return
         if self._up_to_go:
             raise Refusal("the body is shorter than announced", status=400, code="IncompleteBody", station="wire")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
+from weakref import WeakValueDictionary
 
 from mitmproxy.connection import Client
 from mitmproxy.proxy import commands, events, layer
@@ -10,7 +10,8 @@ from mitmproxy.proxy.layers import ClientTLSLayer, HttpLayer
 
 from .gate import Commands, without_bytes
 
-TUNNELS: WeakKeyDictionary[Client, Tunnel] = WeakKeyDictionary()
+# A tunnel knows its client, so its layer alone keeps it: what is kept from here would never go.
+TUNNELS: WeakValueDictionary[Client, Tunnel] = WeakValueDictionary()
 
 
 class Tunnel:
@@ -42,4 +43,6 @@ class Tunnel:
 def opened(outer: HttpLayer, inner: layer.Layer) -> None:
     """A CONNECT was answered and its connection is a pipe now."""
     if not any(isinstance(each, ClientTLSLayer) for each in outer.context.layers):
-        TUNNELS[outer.context.client] = Tunnel(outer, inner)  # with TLS to the proxy, that layer still has to decrypt
+        made = Tunnel(outer, inner)  # with TLS to the proxy, that layer still has to decrypt
+        vars(outer)["tunnel"] = made
+        TUNNELS[outer.context.client] = made
