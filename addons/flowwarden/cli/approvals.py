@@ -10,7 +10,8 @@ import click
 
 from ..errors import ConfigError
 from ..operators.client import Client
-from .common import LOGIN_FILE, admin_option, console, json_option, print_json, show, table, token, token_option
+from .common import LOGIN_FILE, admin_option, console, json_option, print_json, show, token, token_option
+from .tables import table
 
 _COLUMNS: dict[str, Callable[[Any], object]] = {
     "approval": lambda row: row["approval"] if "approval" in row else row.get("id"),

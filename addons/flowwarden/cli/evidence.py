@@ -14,7 +14,8 @@ from ..errors import StoreError
 from ..recording.anchor import Outside, from_option
 from ..recording.index import rebuild as rebuild_index
 from ..recording.verify import verify as check
-from .common import console, fail, json_option, print_json, recordings_option, table
+from .common import console, fail, json_option, print_json, recordings_option
+from .tables import table
 
 
 @click.command()

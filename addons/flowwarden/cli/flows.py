@@ -14,7 +14,8 @@ from ..recording.approvals import events
 from ..recording.index import FILE, Index, rebuild
 from ..recording.read import frame_state, full_bodies, record_at
 from ..yamlfile import seconds
-from .common import console, json_option, print_json, recordings_option, show, table
+from .common import console, json_option, print_json, recordings_option, show
+from .tables import table
 
 
 @click.command()

@@ -11,8 +11,9 @@ import click
 from rich.progress import Progress
 
 from ..errors import ConfigError
-from .common import console, json_option, print_json, recordings_option, table
+from .common import console, json_option, print_json, recordings_option
 from .session import environment, folder_option, save_bundle
+from .tables import table
 
 STATE_CA = Path("state/ca")
 
