@@ -20,6 +20,8 @@ from flowwarden.cli import main
         ["session", "start", "--token-file", "nowhere"],
         ["approvals", "list", "--url", "http://example.com", "--token-file", "FILE"],
         ["replay"],
+        ["replay", "--recordings", ".", "--serve", "0"],
+        ["verify", "--recordings", ".", "--checkpoint", "nowhere"],
         ["flows", "--recordings", ".", "--since", "yesterday"],
     ],
     ids=" ".join,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from io import StringIO
+from pathlib import Path
 
+from click.testing import CliRunner
 from rich.console import Console
 
+from flowwarden.cli import main
 from flowwarden.cli.approvals import _text
 from flowwarden.cli.tables import table
 
@@ -57,3 +60,11 @@ def test_what_is_wider_than_the_terminal_is_folded_and_not_cut() -> None:
     lines = narrow(40, ("3c63b777", "", "", "[red]" + "x" * 90, "", "", ""))
     assert "".join("".join(lines).split()).endswith("resource[red]" + "x" * 90)
     assert max(map(len, lines)) <= 40
+
+
+def test_a_masked_body_ends_as_the_body_did(tmp_path: Path) -> None:
+    body = tmp_path / "body"
+    body.write_text("plain\n")
+    rules = str(Path(__file__).parents[2] / "rules")
+    done = CliRunner().invoke(main, ["mask", str(body), "--content-type", "text/plain", "--rules", rules])
+    assert done.stdout == "plain\n"

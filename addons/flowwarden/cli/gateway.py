@@ -46,8 +46,10 @@ def init(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(source / "mitm.conf", folder / "mitm.conf")
     shutil.copytree(source / "rules", folder / "rules")
+    there = "" if folder == Path(".") else f" in {folder}"
     click.echo(
-        f"{folder / 'mitm.conf'} and {folder / 'rules'} are there. Put your issuer into rules/identity.yaml, then: flowwarden run"
+        f"{folder / 'mitm.conf'} and {folder / 'rules'} are there. "
+        f"Put your issuer and roles into {folder / 'rules' / 'identity.yaml'}, then{there}: flowwarden run"
     )
 
 

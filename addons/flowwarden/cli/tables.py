@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 NARROWEST = 16  # characters of a column below which ids, operations and ARNs are no longer read
+GAP = "  "
 
 
 class Fitting(Table):
@@ -24,7 +24,7 @@ class Fitting(Table):
             return
         yield Text(str(self.title), style="italic")
         for row in self.cells:
-            yield from _lines(tuple(zip(self.names, row, strict=True)), options.max_width)
+            yield from _lines(tuple(zip(self.names, row, strict=True)), console, options.max_width)
 
     def _least(self, console: Console) -> int:
         """The width at which every column still has its longest word, or NARROWEST."""
@@ -47,24 +47,21 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) 
     return made
 
 
-def _lines(row: tuple[tuple[str, Text], ...], width: int) -> Iterable[Padding]:
+def _lines(row: tuple[tuple[str, Text], ...], console: Console, width: int) -> Iterator[Text]:
     """The first cell, then the others with their names, as many on a line as fit; lines after the first are set in."""
-    line = Text()
+    lines, empty = [Text()], True
     for at, (name, cell) in enumerate(row):
         if not cell.plain:
             continue
         value = Text(", ".join(cell.plain.splitlines()))
         part = value if at == 0 else Text.assemble((f"{name} " if name else "", "dim"), value)
-        if line.plain and line.cell_len + 2 + part.cell_len > width:
-            yield _line(line)
-            line = Text("  ")
-        line = Text.assemble(line, "" if not line.plain.strip() else "  ", part)
-    yield _line(line)
-
-
-def _line(line: Text) -> Padding:
-    line.overflow = "fold"
-    return Padding(line, 0, expand=False)
+        if not empty and lines[-1].cell_len + len(GAP) + part.cell_len > width - len(GAP):
+            lines.append(Text())
+            empty = True
+        lines[-1] = part if empty else Text.assemble(lines[-1], GAP, part)
+        empty = False
+    folded = [each for line in lines for each in line.wrap(console, width - len(GAP), overflow="fold")]
+    yield from (Text.assemble(GAP if at else "", each) for at, each in enumerate(folded))
 
 
 def _cell(value: object) -> Text:
