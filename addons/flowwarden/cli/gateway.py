@@ -6,6 +6,7 @@ import asyncio
 import io
 import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
 import click
@@ -54,8 +55,9 @@ def init(folder: Path) -> None:
 
 
 def shipped() -> Path:
-    """Where mitm.conf and rules/ lie: beside the package in a checkout, in its data folder where it was installed."""
-    for place in (Path(__file__).parents[3], Path(__file__).parents[1] / "shipped"):
+    """Where mitm.conf and rules/ lie: beside the package in a checkout, in share/flowwarden where it was installed."""
+    installed = (sysconfig.get_path("data"), sysconfig.get_path("data", sysconfig.get_preferred_scheme("user")))
+    for place in (Path(__file__).parents[3], *(Path(each) / "share" / "flowwarden" for each in installed)):
         if (place / "mitm.conf").is_file() and (place / "rules").is_dir():
             return place
     raise ConfigError("the files to start from are not installed", "Run it from a checkout of flowwarden")
