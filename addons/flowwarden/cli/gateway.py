@@ -69,8 +69,12 @@ def shipped() -> Path:
 )
 def demo(keep: Path | None) -> None:
     """The whole path against a local AWS (moto) and a local OIDC issuer; prints what happened."""
-    from ..demo import main
-
+    try:
+        from ..demo import main
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the demo needs {error.name}", "In a checkout: make demo, or pip install '.[demo]'"
+        ) from None
     raise SystemExit(main(keep))
 
 
