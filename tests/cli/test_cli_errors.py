@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from flowwarden.cli import main
         ["session", "start", "--token-file", "nowhere"],
         ["approvals", "list", "--url", "http://example.com", "--token-file", "FILE"],
         ["replay"],
+        ["replay", "--recordings", ".", "--serve", "0"],
+        ["verify", "--recordings", ".", "--checkpoint", "nowhere"],
         ["flows", "--recordings", ".", "--since", "yesterday"],
     ],
     ids=" ".join,
@@ -32,6 +35,15 @@ def test_one_line(arguments: list[str], tmp_path: Path, monkeypatch: pytest.Monk
     assert done.stderr.startswith("flowwarden: ")
     assert done.stderr.count("\n") == 1
     assert "Errno" not in done.stderr
+
+
+def test_a_demo_without_its_packages_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [each for each in sys.modules if each.startswith("flowwarden.demo")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "oidc_provider_mock", None)
+    done = CliRunner().invoke(main, ["demo"])
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "pip install '.[demo]'" in done.stderr
 
 
 def test_the_recordings_folder_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

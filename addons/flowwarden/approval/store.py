@@ -142,7 +142,7 @@ class Approvals(Grants):
                     "this question waits for its reason: the agent has not said yet why", 409, "ConflictException"
                 )
             if terms.reason_required and not reason:
-                raise refusal("this answer needs a reason", 400, "ValidationException")
+                raise refusal("this answer needs a reason (on the command line: --reason)", 400, "ValidationException")
             if not approve or not self._answered_before(approval_id, approver):
                 db.table("approval_answers").upsert(
                     {

@@ -10,7 +10,8 @@ import click
 
 from ..errors import ConfigError
 from ..operators.client import Client
-from .common import LOGIN_FILE, admin_option, console, json_option, print_json, show, table, token, token_option
+from .common import LOGIN_FILE, admin_option, console, json_option, print_json, show, token, token_option
+from .tables import table
 
 _COLUMNS: dict[str, Callable[[Any], object]] = {
     "approval": lambda row: row["approval"] if "approval" in row else row.get("id"),
@@ -36,11 +37,15 @@ def approvals(ctx: click.Context) -> None:
 @admin_option
 @token_option
 @click.option(
-    "--state", default="open", show_default=True, help="open, approved, denied, expired, spent ...; all for every one."
+    "--state",
+    type=click.Choice(["open", "approved", "denied", "expired", "withdrawn", "spent", "revoked", "all"]),
+    default="open",
+    show_default=True,
+    help="Which questions.",
 )
 @json_option
 def list_(admin_url: str, token_file: str | None, state: str, as_json: bool) -> None:
-    """The questions that are open."""
+    """The questions that are open, or in another state."""
     show(
         as_json, Client(admin_url, token(token_file)).approvals("" if state == "all" else state), "Approvals", _COLUMNS
     )

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from ..errors import ConfigError
+from .tables import table
 
 LOGIN_FILE = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "flowwarden" / "token"
 
@@ -38,24 +38,6 @@ def _plain(value: Any) -> Any:
         if isinstance(value, (set, frozenset))
         else str(value)
     )
-
-
-def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
-    """A table whose cells are plain text: what an agent wrote is never read as markup."""
-    columns = tuple(columns)
-    made = Table(title=title, title_justify="left", expand=False, show_header=any(columns))
-    for column in columns:
-        made.add_column(column, overflow="fold")
-    for row in rows:
-        made.add_row(*(_cell(cell) for cell in row))
-    return made
-
-
-def _cell(value: object) -> Any:
-    from rich.text import Text
-
-    text = "" if value is None else str(value)
-    return Text("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text))
 
 
 def show(as_json: bool, data: Any, title: str, columns: Mapping[str, Callable[[Any], object]]) -> None:

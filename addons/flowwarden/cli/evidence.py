@@ -14,7 +14,8 @@ from ..errors import StoreError
 from ..recording.anchor import Outside, from_option
 from ..recording.index import rebuild as rebuild_index
 from ..recording.verify import verify as check
-from .common import console, fail, json_option, print_json, recordings_option, table
+from .common import console, fail, json_option, print_json, recordings_option
+from .tables import table
 
 
 @click.command()
@@ -126,9 +127,7 @@ def rebuild(recordings: Path) -> None:
 )
 @click.option("--flow", "flows", multiple=True, metavar="ID", help="Only these flows.")
 @click.option("--action", default="", metavar="GLOB", help="Only flows of these actions, such as 's3:Put*'.")
-@click.option(
-    "--decision", type=click.Choice(["", "allow", "approve", "deny"]), default="", help="Only what was decided so."
-)
+@click.option("--decision", type=click.Choice(["allow", "approve", "deny"]), help="Only what was decided so.")
 @click.option("--since", default="", metavar="T", help="Only from this time on (RFC 3339 or its beginning).")
 @click.option("--until", default="", metavar="T", help="Only before this time.")
 @click.option(
@@ -148,6 +147,7 @@ def export(
     output: Path | None,
     proof_file: Path | None,
     recordings: Path,
+    decision: str | None,
     **asked: str,
 ) -> None:
     """Flows out of the recording, of a session or of all; with a proof that docs/verify_proof.py checks alone."""
@@ -155,6 +155,7 @@ def export(
     from ..recording.export import matching
     from ..recording.proof import proof
 
+    asked["decision"] = decision or ""
     chosen = set(flows) or None
     if any(asked.values()):
         found = matching(recordings, session=session, **asked)
@@ -193,9 +194,10 @@ def reconcile(files: tuple[Path, ...], roles: tuple[str, ...], recordings: Path,
         print_json({"matched": result.matched, "events": result.events, "without_id": result.without_id, "calls": rows})
     else:
         names = ("which", "time", "action", "principal", "request_id")
-        console().print(
-            table("Calls that are in one of the two only", names, ([row[name] for name in names] for row in rows))
-        )
+        if rows:
+            console().print(
+                table("Calls that are in one of the two only", names, ([row[name] for name in names] for row in rows))
+            )
         click.echo(
             f"{result.matched} in both, {len(result.beside)} did not pass the gateway, {len(result.missing)} are not in the trail"
         )

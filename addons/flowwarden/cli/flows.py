@@ -14,22 +14,23 @@ from ..recording.approvals import events
 from ..recording.index import FILE, Index, rebuild
 from ..recording.read import frame_state, full_bodies, record_at
 from ..yamlfile import seconds
-from .common import console, json_option, print_json, recordings_option, show, table
+from .common import console, json_option, print_json, recordings_option, show
+from .tables import table
 
 
 @click.command()
 @click.option("--session", default="", metavar="S", help="Flows of one session.")
 @click.option("--action", default="", metavar="A", help="An IAM action, * allowed: ec2:Terminate*")
-@click.option("--decision", default="", metavar="D", help="allow, deny or approve.")
+@click.option("--decision", type=click.Choice(["allow", "approve", "deny"]), help="Only what was decided so.")
 @click.option("--since", default="", metavar="T", help="RFC 3339, its beginning, or an age such as 2h.")
 @click.option("--search", default="", metavar="Q", help="Words in actions, resources, host or path.")
 @click.option("--request-id", default="", metavar="ID", help="The request id that AWS answered with.")
 @click.option("--limit", default=100, show_default=True, help="At most so many, newest first.")
 @recordings_option
 @json_option
-def flows(recordings: Path, as_json: bool, since: str, **asked: Any) -> None:
+def flows(recordings: Path, as_json: bool, since: str, decision: str | None, **asked: Any) -> None:
     """The index: what was called, by whom, and how it ended."""
-    found = open_index(recordings).flows(since=_since(since), **asked)
+    found = open_index(recordings).flows(since=_since(since), decision=decision or "", **asked)
     show(as_json, found, "Flows", {
         "flow": lambda row: row["id"][:8],
         "time": lambda row: row["time"][:19].replace("T", " "),

@@ -6,6 +6,7 @@ import asyncio
 import io
 import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
 import click
@@ -46,14 +47,17 @@ def init(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(source / "mitm.conf", folder / "mitm.conf")
     shutil.copytree(source / "rules", folder / "rules")
+    there = "" if folder == Path(".") else f" in {folder}"
     click.echo(
-        f"{folder / 'mitm.conf'} and {folder / 'rules'} are there. Put your issuer into rules/identity.yaml, then: flowwarden run"
+        f"{folder / 'mitm.conf'} and {folder / 'rules'} are there. "
+        f"Put your issuer and roles into {folder / 'rules' / 'identity.yaml'}, then{there}: flowwarden run"
     )
 
 
 def shipped() -> Path:
-    """Where mitm.conf and rules/ lie: beside the package in a checkout, in its data folder where it was installed."""
-    for place in (Path(__file__).parents[3], Path(__file__).parents[1] / "shipped"):
+    """Where mitm.conf and rules/ lie: beside the package in a checkout, in share/flowwarden where it was installed."""
+    installed = (sysconfig.get_path("data"), sysconfig.get_path("data", sysconfig.get_preferred_scheme("user")))
+    for place in (Path(__file__).parents[3], *(Path(each) / "share" / "flowwarden" for each in installed)):
         if (place / "mitm.conf").is_file() and (place / "rules").is_dir():
             return place
     raise ConfigError("the files to start from are not installed", "Run it from a checkout of flowwarden")
@@ -65,8 +69,12 @@ def shipped() -> Path:
 )
 def demo(keep: Path | None) -> None:
     """The whole path against a local AWS (moto) and a local OIDC issuer; prints what happened."""
-    from ..demo import main
-
+    try:
+        from ..demo import main
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the demo needs {error.name}", "In a checkout: make demo, or pip install '.[demo]'"
+        ) from None
     raise SystemExit(main(keep))
 
 

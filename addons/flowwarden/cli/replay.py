@@ -11,8 +11,10 @@ import click
 from rich.progress import Progress
 
 from ..errors import ConfigError
-from .common import console, json_option, print_json, recordings_option, table
+from .common import console, json_option, print_json, recordings_option
+from .flows import open_index
 from .session import environment, folder_option, save_bundle
+from .tables import table
 
 STATE_CA = Path("state/ca")
 
@@ -60,10 +62,16 @@ def replay(
     if rules is not None:
         raise SystemExit(_decide(recordings, session, rules, more["since"], more["until"], as_json))
     if not session:
-        raise ConfigError("say which session", "`flowwarden flows` shows them")
+        raise ConfigError("say which session", _newest(recordings))
     if port is not None:
         raise SystemExit(_serve(recordings, session, port, as_json, **more))
     raise SystemExit(_send(recordings, session, url or "", as_json, **more))
+
+
+def _newest(recordings: Path) -> str:
+    """The sessions that one would mean."""
+    found = [str(row["id"]) for row in open_index(recordings).sessions(limit=3)]
+    return f"The newest: {', '.join(found)}" if found else f"There is none in {recordings} yet"
 
 
 def _send(recordings: Path, session: str, url: str, as_json: bool, **more: Any) -> int:

@@ -118,7 +118,8 @@ def mask(file: Path, content_type: str, operation: str, groups: tuple[str, ...],
             }
         )
         return
-    console().print(_highlighted(done.body.decode("utf-8", "replace")), soft_wrap=True)
+    text = done.body.decode("utf-8", "replace")
+    console().print(_highlighted(text), soft_wrap=True, end="" if text.endswith("\n") else "\n")
     for id, count in sorted(done.counts.items()):
         click.echo(f"{count} x {id}", err=True)
     for note in done.notes or (() if done.counts else ("nothing was masked",)):

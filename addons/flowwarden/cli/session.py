@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from ..credentials import names
 from ..errors import ConfigError, FlowwardenError, TokenError
 from ..operators.client import Client
-from .common import admin_option, json_option, print_json, show, token, token_option
+from .common import admin_option, console, json_option, print_json, show, token, token_option
+from .tables import table
 
 BUNDLE = "flowwarden-ca-bundle.pem"
 GATEWAY_CA = "flowwarden-ca.pem"
@@ -117,8 +118,10 @@ def show_(id: str, admin_url: str, token_file: str | None, as_json: bool) -> Non
     if as_json:
         print_json(found)
         return
-    for name, value in found.items():
-        click.echo(f"{name:14} {json.dumps(value) if isinstance(value, (dict, list)) else value}")
+    who = found["principal"]
+    about = f"{who['subject']} ({who['agent'] or 'no agent'}; groups {', '.join(who['groups'])})"
+    rows = {**found, "principal": about, "acts for": who["owner"], "issuer": who["issuer"]}
+    console().print(table(f"Session {id}", ("", ""), ((n, v) for n, v in rows.items() if v)), markup=False)
 
 
 @session.command()
@@ -129,9 +132,12 @@ def show_(id: str, admin_url: str, token_file: str | None, as_json: bool) -> Non
 def renew(id: str, token_file: str | None, proxy: str, as_json: bool) -> None:
     """Makes a session last longer, with a fresh token of the same principal. Run it where the agent's HTTPS_PROXY is set."""
     proxy, handle = _here(proxy)
+    if not handle:
+        raise FlowwardenError("HTTPS_PROXY names no session here", "Set what `flowwarden session start` printed")
+    here = _internal(proxy, "GET", "/whoami", "", handle=handle).get("session")
+    if here != id:
+        raise FlowwardenError(f"HTTPS_PROXY here is session {here}, not {id}")
     told = _internal(proxy, "POST", "/session/renew", token(token_file), handle=handle)
-    if told.get("session") != id:
-        raise FlowwardenError(f"HTTPS_PROXY here is session {told.get('session')}, not {id}")
     print_json(told) if as_json else click.echo(f"session {id} until {told['expires']}")
 
 
@@ -277,9 +283,9 @@ def _fetch(proxy: str, method: str, path: str, bearer: str = "", handle: str = "
 def _explain(error: urllib.error.HTTPError) -> FlowwardenError:
     body = error.read()
     try:
-        told = json.loads(body)
-        message, code = str(told.get("message") or told), str(told.get("code") or "InvalidToken")
-    except (ValueError, AttributeError):
+        told = json.loads(body)["error"]
+        message, code = str(told["message"]), str(told["code"])
+    except (ValueError, KeyError, TypeError):
         message, code = body.decode("utf-8", "replace").strip() or str(error), "InvalidToken"
     return TokenError(message, code) if error.code in (401, 403, 407) else FlowwardenError(message)
 

@@ -113,7 +113,8 @@ def _kept(path: Path | None) -> list[Checkpoint]:
     try:
         found = [note.parse(text) for text in note.split(path.read_text(encoding="utf-8").splitlines(keepends=True))]
     except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"the checkpoint {path} cannot be read: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(f"the checkpoint {path} cannot be read: {reason}") from None
     if not found:
         raise StoreError(f"{path} holds no checkpoint")
     return found

@@ -98,7 +98,8 @@ class Answers:
             self._take(call, end)
         if not self._same:
             raise StoreError(
-                f"there is no session {session} with answers in {folder}", "`flowwarden flows` shows what there is"
+                f"there is no session {session} with answers in {folder}",
+                "`flowwarden flows --json` names the session of each call",
             )
 
     @property

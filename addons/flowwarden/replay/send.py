@@ -63,7 +63,9 @@ def replay_to(
     where = target(url, allow_host)
     recorded = [_Recorded(call, end) for call, end in outcomes(folder, session)]
     if not recorded:
-        raise StoreError(f"there is no session {session} in {folder}", "`flowwarden session list` shows what there is")
+        raise StoreError(
+            f"there is no session {session} in {folder}", "`flowwarden flows --json` names the session of each call"
+        )
     known = secrets if isinstance(secrets, Secrets) else Secrets(secrets or {})
     _complete(folder, recorded, known)
     sender = _Sender(folder, where, known, timeout)
