@@ -202,7 +202,7 @@ async def test_every_station_is_told_what_is_too_late():
 
 async def test_the_answer_to_a_refusal_that_cannot_be_rendered(monkeypatch):
     """The refusal gets out all the same, as plain text."""
-    from flowwarden import guard as module
+    from flowwarden import gatekeeper as module
 
     def fail(*_args: Any) -> Any:
         raise RuntimeError("no")

@@ -1,4 +1,4 @@
-"""The one place where an exception becomes a refusal: dispatch of hooks, stream callables, and the wire's Gate.
+"""The one place where an exception becomes a refusal: dispatch of hooks. What the wire asks is in `gatekeeper.py`.
 
 mitmproxy logs an exception in a hook and forwards the flow. So stations are not mitmproxy addons one by one: `Guard` is
 the only addon, it calls the stations' hooks in the order of `chain.py`, and whatever one of them raises is a refusal.
@@ -13,20 +13,17 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from mitmproxy import connection, http, tls
-from mitmproxy.proxy import context as proxy_context
 from mitmproxy.proxy import layer, server_hooks
 
 from . import access, proof, wire
-from . import refusal as refusals
 from .errors import Refusal
 from .failing import stopping, unavailable, undeliverable
-from .sockets import Sockets
-from .station import Signer, Station
+from .gatekeeper import Gatekeeper, stray
+from .station import Station
 from .wire.memory import Memory
 
 log = logging.getLogger("flowwarden")
 
-Hook = Callable[..., Any]
 Step = tuple[int, Awaitable[None]]  # the place of a station in the table, and what it waits for
 Stream = Callable[[bytes], Iterable[bytes] | bytes]
 
@@ -42,22 +39,16 @@ def _unfit(flow: http.HTTPFlow, streams: bool) -> Refusal | None:
     return None
 
 
-class Guard:
+class Guard(Gatekeeper):
     """The chain as one mitmproxy addon, and the wire's Gate."""
 
     def __init__(self, stations: Sequence[Station], *, body_limit: int, memory: Memory | None = None) -> None:
-        self.stations = tuple(stations)
-        self.body_limit = body_limit
-        self.memory = memory or Memory()
-        self.table: dict[str, tuple[tuple[Station, Hook], ...]] = {}
+        super().__init__(stations, body_limit=body_limit, memory=memory)
         self.live: set[str] = set()
         self.idle = asyncio.Event()
         self.idle.set()
         self.inline = False  # set by a master that has no other listener of these hooks
-        self.sockets = Sockets()
         self._begun: dict[str, Step] = {}
-        signers = [station for station in self.stations if isinstance(station, Signer)]
-        self.signer = signers[0] if len(signers) == 1 else None
         for event in _EVENTS:
             found = [(station, getattr(station, event)) for station in self.stations if hasattr(station, event)]
             self.table[event] = tuple(found)
@@ -175,12 +166,7 @@ class Guard:
         """Asks the request stations in order; the first refusal ends it. Gives the first that has to wait."""
         owner = access.of(flow)
         if not owner.wired:
-            self.answer(
-                flow,
-                Refusal(
-                    "this request did not come through the wire", status=502, code="GatewayRefused", station="wire"
-                ),
-            )
+            self.answer(flow, stray("wire"))
             return None
         table = self.table[event]
         for index in range(start, len(table)):
@@ -289,114 +275,6 @@ class Guard:
         finally:
             self.sockets.ended(flow)
             self._done(flow)
-
-    # -- the wire's Gate ------------------------------------------------------------------------------------------
-
-    def unread(self, context: proxy_context.Context) -> None:
-        for station, hook in self.table["layer_refused"]:
-            try:
-                hook(context)
-            except BaseException as crash:
-                unavailable(station.name, crash)
-
-    def began(self, flow: http.HTTPFlow, credential: str) -> None:
-        owner = access.of(flow)
-        owner.credential = credential
-        owner.wired = True
-        owner.gone = asyncio.Event()
-
-    def seal(self, flow: http.HTTPFlow) -> None:
-        owner = access.of(flow)
-        if owner.refusal is not None:
-            raise owner.refusal
-        if not owner.wired or self.signer is None:
-            raise Refusal(
-                "this request did not come through the wire", status=502, code="GatewayRefused", station="seal"
-            )
-        proof.seal(flow)
-
-    def sign(self, flow: http.HTTPFlow) -> http.Request:
-        assert self.signer is not None
-        try:
-            return self.signer.sign(flow)
-        except BaseException as crash:
-            raise unavailable("sign", crash) from None
-
-    def dial(self, flow: http.HTTPFlow) -> tuple[tuple[str, int], bool]:
-        assert self.signer is not None
-        try:
-            return self.signer.dial(flow)
-        except BaseException as crash:
-            raise unavailable("sign", crash) from None
-
-    def verdict(self, flow: http.HTTPFlow) -> Refusal | None:
-        return access.of(flow).refusal
-
-    def answer(self, flow: http.HTTPFlow, refusal: Refusal) -> http.Response:
-        owner = access.of(flow)
-        owner.refusal = refusal
-        try:
-            status, headers, body = refusals.render(refusal, owner.call, owner.request, owner.id)
-        except Exception as crash:
-            unavailable("refusal", crash)
-            status, headers, body = (
-                refusal.status,
-                ((b"content-type", b"text/plain"),),
-                refusal.message.encode("utf-8", "replace"),
-            )
-        return self.own_answer(flow, http.Response.make(status, body, http.Headers(headers)))
-
-    @staticmethod
-    def own_answer(flow: http.HTTPFlow, response: http.Response) -> http.Response:
-        """Makes an answer of the gateway's own the flow's answer."""
-        flow.response = response
-        proof.of(flow).own_answer = response
-        return response
-
-    def spool(self, flow: http.HTTPFlow) -> wire.Spool | None:
-        owner = access.of(flow)
-        return owner.spool if owner.body == "spool" else None
-
-    def may_release(self, flow: http.HTTPFlow) -> bool:
-        own = flow.response is not None and proof.of(flow).own_answer is flow.response
-        return own or (access.of(flow).refusal is None and proof.may_release(flow))
-
-    def may_stream(self, flow: http.HTTPFlow) -> bool:
-        return flow.response is not None and flow.response.stream is proof.of(flow).response_stream
-
-    def may_upgrade(self, flow: http.HTTPFlow) -> bool:
-        decision = access.of(flow).decision
-        return decision is not None and decision.websocket and not decision.mask
-
-    def opened(self, flow: http.HTTPFlow) -> None:
-        self.sockets.opened(flow)
-
-    def refuse(self, flow: http.HTTPFlow, refusal: Refusal) -> None:
-        owner = access.of(flow)
-        owner.refusal = owner.refusal or refusal
-
-    def keep_answer(self, flow: http.HTTPFlow, body: bytes) -> None:
-        access.of(flow).raw_answer = body
-        assert flow.response is not None
-        flow.response.data.content = None
-
-    def hold(self, flow: http.HTTPFlow, size: int) -> None:
-        owner = access.of(flow)
-        if owner.share is None:
-            owner.share = self.memory.share(owner.session.id if owner.session is not None else "", owner)
-        if whose := self.memory.take(owner.share, size):
-            why = f"too many large bodies of this {whose} are under way at once: try again"
-            raise Refusal(why, status=503, code="SlowDown", station="wire")
-
-    def sent(self, flow: http.HTTPFlow) -> None:
-        share, client = access.of(flow).share, flow.client_conn
-        if share is not None:
-            self.memory.leave(share, lambda: wire.unsent(client))
-
-    def left(self, flow: http.HTTPFlow) -> None:
-        gone = access.of(flow).gone
-        if gone is not None:
-            gone.set()
 
     # -- plumbing -------------------------------------------------------------------------------------------------
 

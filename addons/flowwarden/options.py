@@ -165,8 +165,8 @@ def size(text: str, option: str) -> int:
     """`32m`, `64k` as bytes; ConfigError otherwise."""
     units = {"k": 1024, "m": 1024**2, "g": 1024**3}
     number, unit = (text[:-1], units.get(text[-1:].lower(), 0)) if text and not text.isdigit() else (text, 1)
-    if not (number.isascii() and number.isdigit()) or not unit:
-        raise ConfigError(f"{option} has to be a size such as 32m, not {text!r}")
+    if not (number.isascii() and number.isdigit() and len(number) <= 18) or not unit:
+        raise ConfigError(f"{option} has to be a size such as 32m, not {text[:40]!r}")
     return int(number) * unit
 
 
