@@ -10,6 +10,8 @@ FlowwardenError            the base: a message and what to do about it; the comm
 
 from __future__ import annotations
 
+import traceback
+
 
 class FlowwardenError(Exception):
     """Base of every error of the project. `message` says what is wrong, `hint` what to do."""
@@ -66,3 +68,19 @@ class Refusal(FlowwardenError):
         self.code = code
         self.station = station
         self.rule = rule
+
+
+def traced(crash: BaseException) -> str:
+    """Where an unforeseen error came from, for the log: its type and its frames, and those of what caused it.
+
+    Without their messages: they may quote a part of a body that was never masked, or a credential.
+    """
+    lines: list[str] = []
+    found: BaseException | None = crash
+    seen: set[int] = set()
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        frames = "".join(traceback.format_tb(found.__traceback__))
+        lines.append(f"Traceback (most recent call last):\n{frames}{type(found).__qualname__}")
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+    return "\n\ncaused by:\n\n".join(lines)

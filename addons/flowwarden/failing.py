@@ -9,7 +9,7 @@ from collections.abc import Callable
 from mitmproxy import http
 
 from . import access, proof
-from .errors import FlowwardenError, Refusal, StoreError
+from .errors import FlowwardenError, Refusal, StoreError, traced
 
 log = logging.getLogger("flowwarden")
 
@@ -25,7 +25,7 @@ def unavailable(station: str, crash: BaseException) -> Refusal:
         )
     if isinstance(crash, FlowwardenError):
         return Refusal(crash.message, status=503, code="ServiceUnavailable", station=station)
-    log.error("station %s failed: %s", station, type(crash).__name__, exc_info=crash)
+    log.error("station %s failed: %s\n%s", station, type(crash).__name__, traced(crash))
     why = f"the gateway's station {station!r} failed; nothing was let through"
     return Refusal(why, status=503, code="ServiceUnavailable", station=station)
 

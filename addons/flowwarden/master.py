@@ -29,6 +29,7 @@ from mitmproxy.tools.web import master as webmaster
 from mitmproxy.tools.web import webaddons
 
 from . import access
+from .errors import traced
 from .guard import Guard
 from .sockets import STOPPING
 from .wire import connections
@@ -88,7 +89,7 @@ class TableAddonManager(addonmanager.AddonManager):
                 raise
             except Exception as crash:
                 # The guard never raises; this is mitmproxy's own part, and the seal still stands behind it.
-                logger.error("%s failed: %s", event.name, crash, exc_info=crash)
+                logger.error("%s failed: %s\n%s", event.name, type(crash).__name__, traced(crash))
 
 
 class FrozenOptions(moptions.Options):

@@ -44,6 +44,18 @@ class Hello:
             pass
         return self.out.read(), read
 
+    async def asked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        """The answer to one request, sent when the handshake is done."""
+        read, asked = b"", False
+        while b"hello" not in read:
+            out, more = self.step(await asyncio.wait_for(reader.read(65536), PATIENCE))
+            read += more
+            if not asked and self.tls.version():
+                asked = True
+                out += self.step(text=ASK)[0]
+            writer.write(out)
+        return read
+
 
 async def test_the_layers_around_a_tunnel_are_passed_by():
     async with running() as proxy, proxy.client("h1") as client:
@@ -67,14 +79,7 @@ async def test_a_hello_that_comes_with_its_connect_is_not_lost():
         writer.write(CONNECT + hello.step()[0])
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
         assert b" 200 " in head
-        read, asked = b"", False
-        while b"hello" not in read:
-            out, more = hello.step(await asyncio.wait_for(reader.read(65536), PATIENCE))
-            read += more
-            if not asked and hello.tls.version():
-                asked = True
-                out += hello.step(text=ASK)[0]
-            writer.write(out)
+        read = await hello.asked(reader, writer)
         assert read.startswith(b"HTTP/1.1 200 ")
         assert len(proxy.upstream.requests) == 1
 
@@ -88,14 +93,7 @@ async def test_tls_to_the_proxy_keeps_the_long_way():
         assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
         hello = Hello(proxy)
         writer.write(hello.step()[0])
-        read, asked = b"", False
-        while b"hello" not in read:
-            out, more = hello.step(await asyncio.wait_for(reader.read(65536), PATIENCE))
-            read += more
-            if not asked and hello.tls.version():
-                asked = True
-                out += hello.step(text=ASK)[0]
-            writer.write(out)
+        read = await hello.asked(reader, writer)
         assert read.startswith(b"HTTP/1.1 200 ")
         assert all(handler.client not in tunnel.TUNNELS for handler in handlers(proxy))
         writer.close()

@@ -9,7 +9,7 @@ from typing import Any
 
 import tornado.web
 
-from ..errors import FlowwardenError, Refusal, TokenError
+from ..errors import FlowwardenError, Refusal, TokenError, traced
 from ..identity.tokens import VerifiedToken
 from .browser import BrowserSessions, Pending
 from .events import Hub
@@ -126,4 +126,4 @@ class Handler(tornado.web.RequestHandler):
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         if not isinstance(value, FlowwardenError | tornado.web.HTTPError):
-            _log.error("%s %s failed", self.request.method, self.request.path, exc_info=(typ, value, tb))
+            _log.error("%s %s failed: %s", self.request.method, self.request.path, traced(value))

@@ -16,6 +16,7 @@ from mitmproxy.connection import Client, Connection, ConnectionState
 from mitmproxy.proxy import commands, context, events, mode_servers
 from mitmproxy.utils import asyncio_utils
 
+from ..errors import traced
 from . import headers, tls, tunnel
 from .gate import Commands
 from .spooled import NextBlock
@@ -85,8 +86,8 @@ class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
                 for command in self._commands(event):
                     self._carry_out(command)
                 self.moved.set()
-            except Exception:
-                self.log("mitmproxy has crashed!", logging.ERROR, exc_info=True)
+            except Exception as crash:
+                self.log(f"the layers of a connection failed: {traced(crash)}", logging.ERROR)
 
     def _commands(self, event: events.Event) -> Commands:
         inside = self._tunnel

@@ -96,9 +96,7 @@ def together(run: Commands) -> Commands:
                 yield held
                 held = None
             held = command if held is None else commands.SendData(held.connection, held.data + command.data)
-            if (
-                len(held.data) >= RECORD
-            ):  # nothing is to be added: those who count what waits must find it in the socket
+            if len(held.data) >= RECORD:  # full: whoever counts what waits has to find it in the socket
                 yield held
                 held = None
     except Exception:

@@ -1,7 +1,8 @@
 """Bodies that are held: how much at once, and what they leave behind.
 
-Streams, layers and flows refer to each other in circles, and a body stays with its circle. Python looks for circles by the number of objects that were made, and a body of many megabytes is one object: without this,
-a few connections that send large bodies and close would take gigabytes.
+Streams, layers and flows refer to each other in circles, and a body stays with its circle. Python looks for circles by
+the number of objects that were made, and a body of many megabytes is one object: without this, a few connections that
+send large bodies and close would take gigabytes.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from mitmproxy.proxy.layers.http import (
     SendHttp,
 )
 
-from ..errors import Refusal
+from ..errors import Refusal, traced
 from .answer import announced, chunks
 from .gate import Commands, copied, without_bytes
 from .memory import HELD, SMALL, grown
@@ -87,7 +87,7 @@ class WireStream(SpooledStream):
         except Refusal as refusal:
             yield from self.refuse(refusal)
         except Exception as crash:
-            log.error("the wire failed: %s", type(crash).__name__, exc_info=crash)
+            log.error("the wire failed: %s\n%s", type(crash).__name__, traced(crash))
             why = f"{type(crash).__name__} in the gateway"
             yield from self.refuse(Refusal(why, status=502, code="GatewayError", station="wire"))
 

@@ -20,7 +20,7 @@ from wsproto import events as ws
 from wsproto.connection import ConnectionState
 from wsproto.frame_protocol import Opcode
 
-from ..errors import Refusal
+from ..errors import Refusal, traced
 from .gate import Commands, Gate
 
 log = logging.getLogger("flowwarden")
@@ -70,7 +70,7 @@ class WireWebsocket(WebsocketLayer):
         try:
             yield from self._relayed(super().relay_messages(event))
         except Exception as crash:
-            log.error("a WebSocket failed: %s", type(crash).__name__, exc_info=crash)
+            log.error("a WebSocket failed: %s\n%s", type(crash).__name__, traced(crash))
             why = f"{type(crash).__name__} in the gateway"
             self.gate.refuse(self.flow, Refusal(why, status=502, code="GatewayError", station="wire"))
             yield from self._end(FAILED)
