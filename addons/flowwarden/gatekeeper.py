@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from mitmproxy import http
@@ -123,6 +124,11 @@ class Gatekeeper:
         access.of(flow).raw_answer = body
         assert flow.response is not None
         flow.response.data.content = None
+
+    def behind(self, flow: http.HTTPFlow) -> Future[None] | None:
+        owner = access.of(flow)
+        kept = (*owner.bodies.values(), owner.spool)
+        return next((work for body in kept if body is not None and (work := body.behind) is not None), None)
 
     def hold(self, flow: http.HTTPFlow, size: int) -> None:
         owner = access.of(flow)

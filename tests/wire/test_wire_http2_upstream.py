@@ -209,6 +209,7 @@ class Large:
 
     sha256 = "known"
     read_so_far = 0
+    behind = None
 
     def write(self, data: bytes) -> None:
         pass

@@ -16,7 +16,7 @@ from ..errors import Refusal
 from ..signing.payload import Payload
 
 BLOCK = 256 << 10  # bytes that are written or read at once
-AHEAD = 4  # blocks that may wait for the disk; then the sender waits too
+AHEAD = 4  # blocks that may wait for the disk; then no more is read
 
 
 class Spools:
@@ -98,6 +98,11 @@ class Spool:
         if self._collected >= BLOCK:
             self._hand_over()
 
+    @property
+    def behind(self) -> Future[None] | None:
+        """What to wait for before more is written; None while the disk keeps up."""
+        return self._waiting[-AHEAD - 1] if len(self._waiting) > AHEAD else None
+
     async def end(self) -> None:
         """All bytes have come. Refusal as `write`; then `sha256` is known."""
         self._hand_over()
@@ -125,7 +130,7 @@ class Spool:
         self._thread.shutdown(wait=False)
 
     def _hand_over(self) -> None:
-        while self._waiting and (self._waiting[0].done() or len(self._waiting) >= AHEAD):
+        while self._waiting and self._waiting[0].done():
             self._waiting.popleft().result()
         data = b"".join(self._parts)
         self._parts, self._collected = [], 0

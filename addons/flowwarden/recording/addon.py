@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from typing import TYPE_CHECKING
@@ -98,15 +99,17 @@ class Record(Station):
             owner.recorded = True
             await self._record(flow, owner, "cut")
 
-    def websocket_message(self, flow: http.HTTPFlow) -> None:
+    async def websocket_message(self, flow: http.HTTPFlow) -> None:
         """Messages stay on the flow up to a size; then they go to bodies/. StoreError if they cannot be written."""
         assert flow.websocket is not None
         owner = access.of(flow)
         owner.socket_size += len(flow.websocket.messages[-1].content)
         if owner.socket_size >= messages.MOST:
-            self._spill(flow, owner)
+            behind = self._spill(flow, owner).behind
+            if behind is not None:
+                await asyncio.wrap_future(behind)
 
-    def _spill(self, flow: http.HTTPFlow, owner: Access) -> None:
+    def _spill(self, flow: http.HTTPFlow, owner: Access) -> Passed:
         assert flow.websocket is not None
         full = owner.decision is None or owner.decision.record == "full"
         passed = owner.bodies.get("websocket")
@@ -117,6 +120,7 @@ class Record(Station):
         owner.socket_size = 0
         passed.write(messages.encode(message.get_state() for message in told))
         flow.websocket.messages.clear()
+        return passed
 
     async def websocket_end(self, flow: http.HTTPFlow) -> None:
         """One outcome for the whole of it; a rule's `record: metadata` leaves hash and length of the messages."""

@@ -11,7 +11,7 @@ from .bodies import BodySink, HashSink
 from .records import BodyAt
 
 BLOCK = 256 << 10  # bytes that are handed to the thread at once
-AHEAD = 2  # blocks that may wait for the disk; then the body waits too (a client sends ten parts at once)
+AHEAD = 2  # blocks that may wait for the thread; then no more of the body is read (a client sends ten parts at once)
 
 
 class Masks(Protocol):
@@ -58,10 +58,15 @@ class Passed:
         if self._size >= BLOCK:
             self._hand_over()
 
+    @property
+    def behind(self) -> Future[None] | None:
+        """What to wait for before more is written; None while the thread keeps up."""
+        return self._waiting[-AHEAD - 1] if len(self._waiting) > AHEAD else None
+
     def _hand_over(self) -> None:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="flowwarden-body")
-        while self._waiting and (self._waiting[0].done() or len(self._waiting) >= AHEAD):
+        while self._waiting and self._waiting[0].done():
             self._waiting.popleft().result()
         self._waiting.append(self._thread.submit(self._store, self._taken()))
 

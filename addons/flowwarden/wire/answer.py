@@ -29,7 +29,7 @@ from mitmproxy.proxy.layers.http import (
 from mitmproxy.websocket import WebSocketData
 
 from ..errors import Refusal
-from .gate import Commands, Gate, copied, misframed, without_bytes
+from .gate import Behind, Commands, Gate, copied, misframed, without_bytes
 from .memory import HELD, grown
 from .websocket import WireWebsocket
 
@@ -132,6 +132,7 @@ class AnswerStream(HttpStream):
             for chunk in chunks(self.flow.response.stream, event.data):
                 if not self._held(chunk):
                     yield SendHttp(ResponseData(self.stream_id, chunk), self.context.client)
+            yield from self.kept_up()
         elif isinstance(event, ResponseTrailers):
             raise Refusal("trailers on an answer are not supported", status=502, code="BadGateway", station="wire")
         elif isinstance(event, ResponseEndOfMessage):
@@ -141,6 +142,11 @@ class AnswerStream(HttpStream):
             if self._to_go:
                 raise Refusal("the answer is shorter than announced", status=502, code="BadGateway", station="wire")
             yield from self.send_response(already_streamed=True)
+
+    def kept_up(self) -> Commands:
+        """No more is read while what is kept of a body is not where it has to be: threads write, hash and search it."""
+        if (work := self.gate.behind(self.flow)) is not None:
+            yield Behind(work)
 
     def _held(self, chunk: bytes) -> bool:
         """Keeps the chunk that completes the announced length."""

@@ -7,8 +7,10 @@ its transport. The kernel then keeps the socket and what the peer still sends to
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
+from concurrent.futures import Future
 from weakref import WeakValueDictionary
 
 from mitmproxy import http
@@ -18,7 +20,7 @@ from mitmproxy.utils import asyncio_utils
 
 from ..errors import traced
 from . import headers, tls, tunnel
-from .gate import Commands
+from .gate import Behind, Commands
 from .spooled import NextBlock
 
 BLOCK = 256 * 1024  # bytes that asyncio takes from a socket at once
@@ -70,6 +72,7 @@ class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
     async def handle_client(self) -> None:
         _handlers[self.client.id] = self
         self.moved = asyncio.Event()
+        self._behind: list[Future[None]] = []
         self._reading: dict[asyncio.Task[None] | None, Connection] = {}
         await super().handle_client()
 
@@ -121,13 +124,18 @@ class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
             if command.connection in self.transports:
                 half = isinstance(command, commands.CloseTcpConnection) and command.half_close
                 self.close_connection(command.connection, half)
+        elif isinstance(command, Behind):
+            self._behind.append(command.work)
         elif isinstance(command, commands.Log):
             self.log(command.message, command.level)
         else:
             raise TypeError(f"Unexpected command: {command}")
 
     async def drain_writers(self) -> None:
-        """Waits where a peer does not take its bytes: in its socket's buffer, or (HTTP/2) in its window's."""
+        """Waits where a peer does not take its bytes (in its socket's buffer, or in HTTP/2's windows), or a thread is behind."""
+        while work := next((work for work in self._behind if not work.done()), None):
+            await _done(work)
+        self._behind.clear()
         for transport in self.transports.values():
             writer = transport.writer
             if isinstance(writer, asyncio.StreamWriter) and writer.transport.get_write_buffer_size():
@@ -171,6 +179,18 @@ class WireConnectionHandler(mode_servers.ProxyConnectionHandler):
                 if left.writer is not None:
                     left.writer.close()
                 await self.server_event(events.ConnectionClosed(connection))
+
+
+async def _done(work: Future[None]) -> None:
+    """Waits for work in a thread; what came of it learns who asks for its result."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell(_work: Future[None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(done.set)
+
+    work.add_done_callback(tell)
+    await done.wait()
 
 
 def install() -> None:

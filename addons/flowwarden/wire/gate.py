@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 from mitmproxy import http
 from mitmproxy.net.http.http1 import expected_http_body_size
+from mitmproxy.proxy import commands, layer
 from mitmproxy.proxy import context as proxy_context
-from mitmproxy.proxy import layer
 
 from ..errors import Refusal
 
@@ -25,6 +26,13 @@ class Spool(Protocol):
 
     async def read(self) -> bytes:
         """The next block on its way out; b"" when all of it was what was judged."""
+
+
+class Behind(commands.Command):
+    """Asks the connection's handler to read no more until some work is done in its thread; the loop goes on meanwhile."""
+
+    def __init__(self, work: Future[None]) -> None:
+        self.work = work
 
 
 class Gate(Protocol):
@@ -82,6 +90,9 @@ class Gate(Protocol):
 
     def unread(self, context: proxy_context.Context) -> None:
         """The client sent what is no HTTP, or a head without end; its connection is closed."""
+
+    def behind(self, flow: http.HTTPFlow) -> Future[None] | None:
+        """What has to be done before more of this flow's bodies is read; None while all keep up."""
 
     def left(self, flow: http.HTTPFlow) -> None:
         """The client left before its answer was complete."""

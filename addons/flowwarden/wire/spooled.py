@@ -69,6 +69,7 @@ class SpooledStream(AnswerStream):
         assert spool is not None
         if isinstance(event, RequestData):
             spool.write(event.data)
+            yield from self.kept_up()
         elif isinstance(event, RequestTrailers):
             raise self.trailers()
         elif isinstance(event, RequestEndOfMessage):
@@ -110,6 +111,7 @@ class SpooledStream(AnswerStream):
         for chunk in chunks(self.flow.request.stream, event.block):
             yield from self.forward(chunk)
         if event.block:
+            yield from self.kept_up()
             yield NextBlock(event.spool, self._in_windows)
             return
         if self._up_to_go:

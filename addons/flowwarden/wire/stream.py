@@ -262,6 +262,7 @@ class WireStream(SpooledStream):
             if waiting > SMALL or self._waiting > SMALL:
                 self.gate.hold(self.flow, grown(0, waiting) - grown(0, self._waiting))
             self._waiting = waiting
+            yield from self.kept_up()
         elif isinstance(event, RequestTrailers):
             raise self.trailers()
         elif isinstance(event, RequestEndOfMessage):

@@ -1,0 +1,70 @@
+"""A thread that is behind with a body stops that body's connection, and not the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future
+
+import pytest
+
+from flowwarden.recording.passed import AHEAD, BLOCK, Passed
+from support.harness import HOST, PATIENCE, running
+
+SIZE = 16 << 20
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_an_upload_waits_at_its_socket_and_others_go_on(fails):
+    """Whatever becomes of the work: it is over, and the reading goes on."""
+    work: Future[None] = Future()
+    began = asyncio.Event()
+    async with running(streams_request=True, body_limit=SIZE) as proxy:
+
+        def behind(flow):
+            if flow.request.path != "/large":
+                return None
+            began.set()
+            return None if work.done() else work
+
+        proxy.guard.behind = behind
+        async with proxy.tunnel() as (reader, writer), proxy.client("h1") as other:
+            head = f"PUT /large HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {SIZE}\r\n\r\n".encode()
+            writer.write(head + bytes(SIZE))
+            await asyncio.wait_for(began.wait(), PATIENCE)
+            for _ in range(5):
+                assert (await other.ask("GET", "/small")).status == 200
+            assert proxy.upstream.raw.count(b"\0") < SIZE // 8
+            if fails:
+                work.set_exception(OSError("the disk"))
+            else:
+                work.set_result(None)
+            assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
+        assert proxy.upstream.raw.count(b"\0") >= SIZE
+
+
+async def test_writing_what_is_kept_waits_for_nothing():
+    """The thread is held, and the loop gets each part back at once; what there is to wait for is told."""
+    held, began = threading.Event(), threading.Event()
+
+    class Slow:
+        sha256, size, withheld = "", 0, ""
+
+        def feed(self, data: bytes) -> bytes:
+            began.set()
+            assert held.wait(PATIENCE)
+            return data
+
+        def finish(self) -> bytes:
+            return b""
+
+    class Sink:
+        def write(self, data: bytes) -> None: ...
+
+    passed = Passed(Sink(), Slow())
+    for count in range(AHEAD + 2):
+        assert (passed.behind is not None) is (count > AHEAD)
+        passed.write(bytes(BLOCK))
+    assert began.wait(PATIENCE) and passed.behind is not None
+    held.set()
+    await asyncio.wait_for(asyncio.wrap_future(passed.behind), PATIENCE)
