@@ -46,6 +46,7 @@ def _kept(fields: Any, body: bytes, step: int) -> tuple[Kept, bytes]:
     kept = shipped().upload(PUT, fields)
     made = b"".join(kept.feed(body[at : at + step]) for at in range(0, len(body), step)) + kept.finish()
     assert kept.size == len(body) and kept.sha256 == hashlib.sha256(body).hexdigest()
+    assert kept.kept_sha256 == hashlib.sha256(made).hexdigest()
     return kept, made
 
 

@@ -1,12 +1,7 @@
-"""All patterns of a masker as one index: a google-re2 Set says in one pass which patterns occur, a finder says where.
-
-The Set works on Latin-1 bytes (a UTF-8 set misses text with one bad byte). `Set.Match` gives None both for "nothing" and
-for "could not run", so that every text is searched with a canary behind it: no canary found, no answer given.
-"""
+"""All patterns of a masker as one index, and a finder that says where each occurs."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -16,24 +11,11 @@ import regex
 
 from .checks import passes
 from .model import Mask, Span, refuse
+from .searcher import TRIGGERS, Searcher, options
 
-CANARY = b"\n\x00flowwarden-canary\x00\n"
-_CANARY_PATTERN = rb"\x00flowwarden-canary\x00"
-_SET_MEMORY = 64 << 20  # bytes of each set's automaton at most
-_PREFIXED = re.compile(rb"\\b[A-Za-z0-9]{2,}|-----|https")
-_OTHERS = 4  # the lane of triggers and alarms
+ALARM = -1  # the index that stands for every alarm
 _FINDER_MEMORY = 64 << 20
 _HARDEST = 1.5  # seconds that all `regex` searches of one text may take
-
-
-def options(memory: int, captures: bool) -> Any:
-    """re2 options for patterns over bytes: Latin-1, silent, as much memory as `memory` bytes."""
-    made = re2.Options()
-    made.encoding = re2.Options.Encoding.LATIN1
-    made.max_mem = memory
-    made.never_capture = not captures
-    made.log_errors = False
-    return made
 
 
 def locate(compiled: Any, text: bytes, start: int = 0) -> Iterator[list[tuple[int, int]]]:
@@ -49,61 +31,6 @@ def locate(compiled: Any, text: bytes, start: int = 0) -> Iterator[list[tuple[in
             return
         yield spans
         start = last if last > start else start + 1
-
-
-class Searcher:
-    """Compiled re2 Sets that fail closed. `add` before `compile`; `find` gives the indexes that occur.
-
-    Patterns are spread over lanes, each a Set of its own: the states of one automaton multiply where patterns of different
-    kinds meet in one text, those of several only add up.
-    """
-
-    def __init__(self) -> None:
-        self._lanes: dict[int, tuple[Any, list[int]]] = {}
-        self._ready: list[tuple[Any, int, list[int]]] = []
-        self._size = 0
-
-    def add(self, pattern: bytes, lane: int = 0) -> int:
-        if lane not in self._lanes:
-            self._lanes[lane] = (re2.Set.SearchSet(options(_SET_MEMORY, False)), [])
-        found, indexes = self._lanes[lane]
-        found.Add(pattern)
-        indexes.append(self._size)
-        self._size += 1
-        return self._size - 1
-
-    def compile(self) -> None:
-        """Compiles the sets and lets the canary sing in each: found where it is, not found where it is not."""
-        for found, indexes in self._lanes.values():
-            canary = int(found.Add(_CANARY_PATTERN))
-            found.Compile()
-            sung = all(canary in (found.Match(text + CANARY) or ()) for text in (b"", b"caf\xe9 ", b"0" * 70_000))
-            if not sung or canary in (found.Match(b"flowwarden-canary") or ()):
-                raise refuse("MaskEngine", "the pattern set does not find its canary")
-            self._ready.append((found, canary, indexes))
-
-    def find(self, text: bytes) -> list[int]:
-        """Indexes of the patterns that occur; Refusal if a set could not run."""
-        probe = text + CANARY
-        out: list[int] = []
-        for lane, canary, indexes in self._ready:
-            found = lane.Match(probe)
-            if found is None or canary not in found:
-                raise refuse("MaskEngine", "the pattern set could not search this answer")
-            if len(found) > 1:
-                out += [indexes[index] for index in found if index != canary]
-        return out
-
-
-def _lane(mask: Mask) -> tuple[bytes, int]:
-    """What the first pass looks for, for a mask, and in which lane."""
-    if mask.engine == "regex":
-        return b"(?i)" + _any_of(mask.keywords), 2
-    if _PREFIXED.match(mask.pattern):
-        return mask.pattern, 0
-    if mask.pattern.startswith(b"(?i)"):
-        return mask.pattern, 1
-    return (_any_of(mask.keywords), 2) if mask.keywords else (mask.pattern, 1)
 
 
 class Finder:
@@ -177,26 +104,28 @@ class Patterns:
 
     def __init__(self, masks: Sequence[Mask], triggers: Sequence[bytes] = (), alarms: Sequence[bytes] = ()) -> None:
         self.masks = tuple(masks)
-        self._searcher = Searcher()
         self._finders: dict[int, Finder] = {}
-        self._by_index: dict[int, Mask] = {}
-        for mask in masks:
-            self._by_index[self._searcher.add(*_lane(mask))] = mask
-        self.triggers = [self._searcher.add(trigger, _OTHERS) for trigger in triggers]
-        others = {self._searcher.add(alarm, _OTHERS) for alarm in alarms if alarm}
-        self.alarms = frozenset(self._by_index) | others
-        self._no_secrets = frozenset(others)
+        self._searcher = Searcher()
+        self._by_index = {self._searcher.add_mask(mask): mask for mask in masks}
+        self.triggers = [self._searcher.add(trigger, TRIGGERS) for trigger in triggers]
         self._searcher.compile()
+        self._alarmed = Searcher()
+        for alarm in filter(None, alarms):
+            self._alarmed.add(alarm)
+        self._alarmed.compile()
+        self.alarms = frozenset((*self._by_index, ALARM))
         self.longest = max((mask.limit for mask in masks), default=0)
 
     def find(self, text: bytes) -> list[int]:
-        """Indexes of patterns, triggers and alarms that occur; empty for most texts."""
-        return self._searcher.find(text)
+        """Indexes of patterns and triggers that occur, and ALARM; empty for most texts."""
+        found = self._searcher.find(text)
+        if self._alarmed.find(text):
+            found.append(ALARM)
+        return found
 
     def find_secrets(self, text: bytes) -> list[int]:
         """The same without the alarms."""
-        found = self._searcher.find(text)
-        return [index for index in found if index not in self._no_secrets] if found else found
+        return self._searcher.find(text)
 
     def finder(self, index: int) -> Finder | None:
         """The finder of a pattern, made on first need; None for a trigger or an alarm."""
@@ -217,7 +146,3 @@ class Patterns:
                 if tick is not None:
                     tick()
         return merge(spans) if len(spans) > 1 else spans
-
-
-def _any_of(keywords: Sequence[bytes]) -> bytes:
-    return b"|".join(re2.escape(word) for word in keywords)

@@ -15,7 +15,7 @@ from . import members
 from .globs import Globs
 from .jsonmask import Whole
 from .model import Mask
-from .patterns import options
+from .searcher import options
 
 _OBJECTS = frozenset({"GetObject"})
 

@@ -17,7 +17,8 @@ from ..errors import Refusal, RuleError
 from . import pumps
 from .checks import CHECKS
 from .model import Mask
-from .patterns import Patterns, catastrophic, options
+from .patterns import Patterns, catastrophic
+from .searcher import options
 from .statements import Statements
 
 if TYPE_CHECKING:

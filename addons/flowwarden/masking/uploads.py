@@ -9,9 +9,13 @@ from __future__ import annotations
 import re
 from collections import Counter, deque
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from .model import Core, refuse
 from .values import Run
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as HASH
 
 _LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[^\r\n]*)?\r\n")
 _LONGEST_LINE = 512
@@ -101,7 +105,9 @@ class Kept:
         self._core = core
         self._run = run
         self._framing = Framing() if framed else None
-        self._digest = sha256()
+        self._kept = sha256()
+        self._sent: HASH | None = None  # None: what was kept so far is what was sent, and need not be hashed twice
+        self._ahead: deque[bytes] = deque()  # sent and not kept yet
         self._given = 0
         self.size = 0
         self.withheld = ""
@@ -109,7 +115,12 @@ class Kept:
     @property
     def sha256(self) -> str:
         """Of the bytes as sent, in hex."""
-        return self._digest.hexdigest()
+        return (self._sent or self._as_sent()).hexdigest()
+
+    @property
+    def kept_sha256(self) -> str:
+        """Of the bytes to keep that were given so far, in hex."""
+        return self._kept.hexdigest()
 
     @property
     def counts(self) -> Counter[str]:
@@ -118,16 +129,44 @@ class Kept:
 
     def feed(self, data: bytes) -> bytes:
         """Takes the next bytes as sent, gives those to keep."""
-        self._digest.update(data)
         self.size += len(data)
-        return self._done(data)
+        if self._sent is None:
+            self._ahead.append(data)
+        else:
+            self._sent.update(data)
+        return self._hashed(self._done(data))
 
     def finish(self) -> bytes:
         """The rest to keep. Afterwards `withheld` is final."""
         made = self._done(None)
         if not self.withheld and self._given != self.size:
             self.withheld = "masks changed its length"
+        return self._hashed(made)
+
+    def _hashed(self, made: bytes) -> bytes:
+        if self._sent is None:
+            if self.counts or self.withheld:
+                self._sent = self._as_sent()
+                self._ahead.clear()
+            else:
+                self._caught_up(len(made))
+        self._kept.update(made)
         return made
+
+    def _as_sent(self) -> HASH:
+        """The hash of all that was sent, as long as no mask stands in what was kept."""
+        digest = self._kept.copy()
+        for part in self._ahead:
+            digest.update(part)
+        return digest
+
+    def _caught_up(self, count: int) -> None:
+        while count and self._ahead:
+            part = self._ahead.popleft()
+            if len(part) > count:
+                self._ahead.appendleft(part[count:])
+                return
+            count -= len(part)
 
     def _done(self, data: bytes | None) -> bytes:
         if self.withheld:

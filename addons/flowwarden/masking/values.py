@@ -17,8 +17,9 @@ from ..types import Call
 from . import inner, noecho
 from .budget import LAYERS, Budget
 from .model import Keep, Mask, keep_nothing
-from .patterns import Patterns, locate, options
+from .patterns import Patterns, locate
 from .replacing import mask_for, mask_of_length
+from .searcher import options
 
 # Triggers of the first pass: what has to be unwrapped before it can be searched.
 ESCAPES = rb"\\"
@@ -33,6 +34,9 @@ _BREAKS = tuple(bytes([c]) for c in b" \t\r\n\x0b\x0c\"'<>")
 ESCAPE_CODE = re.compile(rb"\\(?:u00[0-7][0-9a-fA-F]|/)")
 ENTITY_CODE = re.compile(rb"&#(?:0{0,4}[0-9]{1,3}|[xX]0{0,4}[0-9a-fA-F]{1,2});")
 PERCENT_CODE = re.compile(rb"%[0-9A-Fa-f]{2}")
+_QUICK = {
+    form: re2.compile(form.pattern, options(1 << 20, False)) for form in (ESCAPE_CODE, ENTITY_CODE, PERCENT_CODE)
+}  # to find the next one: ten times as fast where they are rare
 _URLSAFE = bytes.maketrans(b"-_", b"+/")
 _LOWER_HEX, _UPPER_HEX = b"0123456789abcdef-", b"0123456789ABCDEF-"
 
@@ -63,9 +67,11 @@ class Run:
 
 def coded_runs(code_form: re.Pattern[bytes], text: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
     """Where stretches without space or quotes stand in which characters are written as codes of a form."""
-    while (code := code_form.search(text, start)) is not None:
-        begins = max(text.rfind(c, start, code.start()) for c in _BREAKS) + 1 or start
-        unbroken = _UNBROKEN.match(text, code.start())
+    code = _QUICK[code_form]
+    while (found := next(locate(code, text, start), None)) is not None:
+        at = found[0][0]
+        begins = max(text.rfind(c, start, at) for c in _BREAKS) + 1 or start
+        unbroken = _UNBROKEN.match(text, at)
         assert unbroken is not None
         start = unbroken.end()
         yield begins, start

@@ -18,8 +18,9 @@ import re2
 
 from . import inner
 from .model import Mask, Span, refuse
-from .patterns import Patterns, locate, options
+from .patterns import Patterns, locate
 from .replacing import mask_of_length
+from .searcher import options
 from .values import (
     ENTITY_CODE,
     ESCAPE_CODE,
@@ -88,7 +89,8 @@ class Windows:
         out: list[bytes] = []
         size = self._block + self.hold
         while len(self._buffer) - self._at >= size:
-            window = bytes(self._buffer[: self._at + size])
+            with memoryview(self._buffer) as view:
+                window = bytes(view[: self._at + size])
             out.append(self._step(window, self._at + self._block))
         return b"".join(out)
 

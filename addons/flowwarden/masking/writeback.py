@@ -12,8 +12,8 @@ import re2
 from ..errors import Refusal
 from ..types import Call, Request
 from . import codings
-from .patterns import options
 from .replacing import MARK, MARKED
+from .searcher import options
 from .uploads import Framing
 
 _CODED = tuple(

@@ -47,9 +47,13 @@ class BodySink:
 
     def write(self, data: bytes) -> None:
         """Adds a part. StoreError if the disk refuses; the body must not go on then."""
+        self.store(data)
+        self._digest.update(data)
+
+    def store(self, data: bytes) -> None:
+        """As `write`, for one who hashes all parts himself and tells `finish` the hash."""
         if self._handle < 0:
             raise StoreError("this body is finished")
-        self._digest.update(data)
         self.size += len(data)
         if not self._pending and len(data) >= _BLOCK:
             self._store(data)  # large parts need not be copied first
@@ -58,14 +62,14 @@ class BodySink:
         if len(self._pending) >= _BLOCK:
             self._flush()
 
-    def finish(self) -> tuple[str, int, Path]:
+    def finish(self, digest: str = "") -> tuple[str, int, Path]:
         """Makes the body durable: SHA-256, size, path. StoreError. It waits for the disk: not for the event loop.
 
         Asked again, it answers the same.
         """
         if self._result is not None:
             return self._result
-        digest = self._digest.hexdigest()
+        digest = digest or self._digest.hexdigest()
         path = self._folder / digest
         self._flush()
         try:

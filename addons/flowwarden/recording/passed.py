@@ -17,11 +17,14 @@ AHEAD = 2  # blocks that may wait for the thread; then no more of the body is re
 class Masks(Protocol):
     """What stands in for secrets in a body that is kept; `sha256` and `size` are of the body as it passed.
 
-    What cannot be masked is not kept at all, and `withheld` says why.
+    What cannot be masked is not kept at all, and `withheld` says why. `kept_sha256` is of what `feed` and `finish` gave.
     """
 
     @property
     def sha256(self) -> str: ...
+
+    @property
+    def kept_sha256(self) -> str: ...
 
     @property
     def size(self) -> int: ...
@@ -44,7 +47,7 @@ class Passed:
     def __init__(self, sink: BodySink | None, masks: Masks | None = None) -> None:
         """`masks` stands between what passes and what a sink keeps of it."""
         self._sink = sink or HashSink()
-        self._masks = masks if sink is not None else None
+        self._masked = (sink, masks) if sink is not None and masks is not None else None
         self._parts: list[bytes] = []
         self._size = 0
         self._thread: ThreadPoolExecutor | None = None
@@ -71,7 +74,11 @@ class Passed:
         self._waiting.append(self._thread.submit(self._store, self._taken()))
 
     def _store(self, data: bytes) -> None:
-        self._sink.write(data if self._masks is None else self._masks.feed(data))
+        if self._masked is None:
+            self._sink.write(data)
+        else:
+            sink, masks = self._masked
+            sink.store(masks.feed(data))
 
     def _taken(self) -> bytes:
         data = b"".join(self._parts)
@@ -88,10 +95,12 @@ class Passed:
             if self._thread is not None:
                 self._thread.shutdown(wait=False)
         found: BodyAt = {"of": of, "sha256": digest, "size": size, "kept": kept}
-        if self._masks is not None and self._masks.sha256 != digest:
-            found["sent_sha256"] = self._masks.sha256
-        if self._masks is not None and self._masks.withheld:
-            found["withheld"] = self._masks.withheld
+        if self._masked is not None:
+            masks = self._masked[1]
+            if masks.sha256 != digest:
+                found["sent_sha256"] = masks.sha256
+            if masks.withheld:
+                found["withheld"] = masks.withheld
         return found
 
     def _finish(self) -> tuple[str, int, bool]:
@@ -99,10 +108,13 @@ class Passed:
             self._waiting.popleft().result()
         if self._parts:
             self._store(self._taken())
-        if self._masks is not None:
-            self._sink.write(self._masks.finish())
-            if self._masks.withheld and isinstance(self._sink, BodySink):
-                self._sink.discard()
-                return self._masks.sha256, self._masks.size, False
-        digest, size, path = self._sink.finish()
-        return digest, size, path is not None
+        if self._masked is None:
+            digest, size, path = self._sink.finish()
+            return digest, size, path is not None
+        sink, masks = self._masked
+        sink.store(masks.finish())
+        if masks.withheld:
+            sink.discard()
+            return masks.sha256, masks.size, False
+        digest, size, _ = sink.finish(masks.kept_sha256)
+        return digest, size, True
