@@ -36,12 +36,13 @@ class Globs[Meaning]:
 
     def __init__(self, globs: Iterable[tuple[str, Meaning]]) -> None:
         self._all = [(re.compile(path_regex(glob), re.I | re.S), meaning) for glob, meaning in globs]
-        self.match: Callable[[tuple[str, ...]], Meaning | None] = lru_cache(maxsize=8192)(self._match)
+        self.match: Callable[[tuple[str, ...]], Meaning | None] = lru_cache(maxsize=8192)(self.look_up)
 
     def __bool__(self) -> bool:
         return bool(self._all)
 
-    def _match(self, path: tuple[str, ...]) -> Meaning | None:
+    def look_up(self, path: tuple[str, ...]) -> Meaning | None:
+        """As `match`, without remembering the answer."""
         joined = _SEPARATOR.join(path)
         for pattern, meaning in self._all:
             if pattern.fullmatch(joined):

@@ -21,6 +21,7 @@ from . import (
     formmask,
     globs,
     heads,
+    jsonfields,
     jsontree,
     kinds,
     noecho,
@@ -36,6 +37,7 @@ from . import (
 from .budget import Budget
 from .cbormask import CborMasker
 from .events import FrameCore, SseCore
+from .jsonfields import JsonFields
 from .jsonmask import JsonMasker, Special
 from .kinds import Kind
 from .model import Core, Keep, Mask, Masked, keep_nothing, refuse
@@ -238,7 +240,7 @@ class Masker:
             why = "this file was unloaded from a query that may hold masked columns, and does not name its columns"
             raise refuse("UnreadableColumns", why)
         whole = self.statements.hides_file(run.key, names) if names else False
-        return objects.search(self.object_values, columns, run, headers, whole=whole)
+        return objects.search(self.object_values, columns, run, headers, fields=plan.object_fields, whole=whole)
 
     def _clean(self, text: bytes, plan: Plan) -> bool:
         if plan.names is not None and plan.names.search(text) is not None:
@@ -289,14 +291,19 @@ class Masker:
         run.same_length = kind == "opaque"  # so that Content-Length can be told before a byte is known
         windows = Windows(self.values, run)
         separator = {"csv": b",", "tsv": b"\t"}.get(kind, b"")
-        return tables.TableCore(windows, run, plan.columns, separator) if separator and plan.columns else windows
+        if separator and plan.columns:
+            return tables.TableCore(windows, run, plan.columns, separator)
+        if kind == "text" and plan.fields:
+            return JsonFields(windows, run, plan.fields, named=False, strict=False)
+        return windows
 
     def widened(self, part: ranges.Part, call: Call) -> str:
         """The Range header that asks for a part of an object and as much around it as masks need: see `ranges.py`."""
         plan, key = self.profiles.plan(call, "output"), str((call.params or {}).get("Key", ""))
         table = any(mask.objects for mask in plan.columns) and tables.separator("", packed.unpacked(key))
+        json = bool(plan.object_fields) and jsonfields.named("", packed.unpacked(key))
         margin = 2 * Windows(self.object_values, Run(same_length=True)).hold
-        return ranges.widened(part, margin, needs_start=bool(table) or packed.named(key))
+        return ranges.widened(part, margin, needs_start=bool(table) or json or packed.named(key))
 
     def may_stream(self, call: Call, headers: Headers) -> bool:
         """Whether an answer with these headers can be masked as it passes (else it has to be whole)."""

@@ -54,7 +54,8 @@ class Sent:
         is_s3 = call.operation is not None and call.operation.service == "s3"
         values = self._masker.object_values if is_s3 else self._masker.values
         masks = [mask for mask in plan.columns if mask.objects or not is_s3]
-        inner = objects.search(values, masks, run, (), block=UPLOAD_BLOCK)
+        fields = plan.object_fields if is_s3 else None
+        inner = objects.search(values, masks, run, (), fields=fields, block=UPLOAD_BLOCK)
         core = objects.reader(inner, run, (), lambda: None, encoding=coding)
         streaming = heads.first(headers, b"x-amz-content-sha256").startswith("STREAMING-")
         kept = Kept(core, run, framed=streaming or "aws-chunked" in applied)
