@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from masking_tools import alnum, call, github, headers, masker, shipped
 
 from flowwarden.errors import Refusal
-from flowwarden.masking import jsonfields, ranges
+from flowwarden.masking import jsondull, jsonfields, ranges
 from flowwarden.masking.globs import Globs
 from flowwarden.masking.jsonfields import JsonFields
 from flowwarden.masking.jsonmask import Whole
@@ -558,3 +558,45 @@ def test_masking_objects_boto3_and_cli(way: Way, aws_cli: AwsCli, tmp_path: Path
     with pytest.raises(ClientError, match="UnreadableAnswer"):
         s3.get_object(Bucket="bucket", Key="broken.json")
     assert "Traceback" not in way.gateway.text
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(TREES, max_size=5), st.integers(0, 2**32), st.lists(st.integers(0, 900), max_size=4))
+@example(
+    [{"a": [{"\u017f": 1, "b": "x"}, {"PASSWORD": "abc"}, 5]}, [1, {"a": 1}, {"b": {"c": {"d": {"pin": 1}}}}]], 1, []
+)
+def test_masking_objects_quick_way_is_the_slow_way(trees: list[Any], seed: int, cuts: list[int]) -> None:
+    """What passes at one go passes token by token as well; a glob that may be any name turns the quick way off."""
+    body = "\n".join(Writer(seed + n).write(tree)[0] for n, tree in enumerate(trees)).encode()
+    slow = Globs([(glob, Whole(Mask("m"))) for glob in (*GLOBS, "never.*")])
+    assert jsondull.without(FIELDS.globs) is not None and jsondull.without(slow.globs) is None
+    whole = JsonFields(None, Run(same_length=True), slow, named=True)
+    assert _run(body, cuts) == whole.feed(body) + whole.finish()
+
+
+@pytest.mark.parametrize("glob", ["pin", "*pin", "p?n", "pi*", "a.**.PIN", "$.pin", "p\u0131n", "é*"])
+def test_masking_objects_quick_way_leaves_what_a_glob_may_mean(glob: str) -> None:
+    """A stretch never holds a name that the glob itself matches."""
+    fields = Globs([(glob, Whole(Mask("m")))])
+    dull = jsondull.without((glob,))
+    assert dull is not None
+    for name in ("pin", "PIN", "P\u0131n", "spin", "pan", "pint", "é1", "x"):
+        found = dull.items.match(json.dumps([{"a": {name: 1}}, 2], ensure_ascii=False).encode(), 1)
+        hit = fields.match(("a", name)) or fields.match((name,))
+        assert found is None or not hit, name
+        assert (
+            found is not None
+            or hit
+            or not name.isascii()
+            or name in {"pan", "pint", "spin"}
+            or glob in {"p\u0131n", "é*"}
+        ), name
+
+
+def test_masking_objects_skipped_lines_are_those_that_would_be_text() -> None:
+    """Line by line and all at once, the same."""
+    starts = [b"x", b"", b"[x", b"[I", b"[Infinity", b"[NaN, {", b"[N", b"{", b'{"password": "hunter22"}', b'[{"password": "hunter22"}]', b"[1] x", b" {", b'\x1e{"password": "hunter22"}', b'[\n{"password": "hunter22"}]', b'[Infinity, {"password": "hunter22"}]', b'[NaN, {"password": "hunter22"}]', b'[-1, {"password": "hunter22"}]']  # fmt: skip
+    chosen = random.Random(8)
+    for _ in range(300):
+        body = b"{x\n" + b"\n".join(chosen.choice(starts) for _ in range(12)) + b"\n"
+        assert _run(body, [], named=False) == _run(body, list(range(len(body))), named=False)

@@ -35,6 +35,8 @@ class Globs[Meaning]:
     """Several path globs with what each of them means; the first that matches wins. Answers are cached."""
 
     def __init__(self, globs: Iterable[tuple[str, Meaning]]) -> None:
+        globs = tuple(globs)
+        self.globs = tuple(glob for glob, _ in globs)
         self._all = [(re.compile(path_regex(glob), re.I | re.S), meaning) for glob, meaning in globs]
         self.match: Callable[[tuple[str, ...]], Meaning | None] = lru_cache(maxsize=8192)(self.look_up)
 

@@ -10,7 +10,7 @@ import base64
 import json
 import re
 
-from . import jsontree, kinds, wide
+from . import jsondull, jsontree, kinds, wide
 from .budget import LAYERS, deep
 from .globs import Globs
 from .jsonmask import Whole
@@ -29,6 +29,10 @@ _TOKEN = re.compile(
 )
 _SCALAR = re.compile(rb"-?[0-9][0-9.eE+-]*+|-?(?:I[a-z]{0,7})?|[tfn][a-z]{0,4}|Na?N?")  # as it may begin
 _IN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.S)
+# Lines of a text none of which is JSON: empty ones, and what begins neither as an object nor as an array may.
+_DULL_LINES = re.compile(
+    rb'(?:(?:[^\s{\[\x1e\xef\0][^\n]*+|\[(?:[^\s\[{"\]0-9tfnNI\x1e\xef\0-]|I(?!nf)|N(?!aN))[^\n]*+)?\n)++'
+)
 _CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _PEEK = 4096  # bytes of a string that tell whether it holds JSON
 _SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -62,6 +66,7 @@ class JsonFields:
         self._inner = inner
         self._run = run
         self._fields = fields
+        self._dull = jsondull.without(fields.globs)
         self._named = named
         self._strict = strict
         self._layer = layer
@@ -71,6 +76,7 @@ class JsonFields:
         self._begun = False
         self._through = False  # nothing here is JSON
         self._in_text = False  # until the end of the line
+        self._line_began = False  # in the blanks that were given since the last token
         self._in_string = False  # one that passes, until its end
         self._waiting = False  # for the end of a string
         self._expect = _TOP
@@ -112,7 +118,8 @@ class JsonFields:
         if self._in_text:
             end = self._buffer.find(b"\n", self._at) + 1
             self._in_text = not end
-            return self._emit(end or len(self._buffer))
+            more = _DULL_LINES.match(self._buffer, end) if end else None
+            return self._emit(more.end() if more is not None else end or len(self._buffer))
         if self._in_string:
             return self._string_goes_on(final)
         try:
@@ -122,16 +129,19 @@ class JsonFields:
                 raise refuse("UnreadableAnswer", "the answer says it is JSON and is not") from None
             self._expect, self._path, self._whole = _TOP, (), None
             self._stack.clear()
-            self._in_text = True
+            self._in_text, self._line_began = not self._line_began, False
             return True
 
     def _emit(self, end: int, new: bytes | None = None) -> bool:
         """Gives the buffer up to `end`, or `new` in its place."""
         self._out.append(self._buffer[self._at : end] if new is None else new)
         self._at = end
+        self._line_began = False
         return True
 
     def _token(self, final: bool) -> bool:
+        if self._dull is not None and self._whole is None and (end := self._dull_until(self._dull)):
+            return self._emit(end)
         match = _TOKEN.match(self._buffer, self._at)
         if match is None:
             return self._unfinished(final)
@@ -155,6 +165,23 @@ class JsonFields:
             self._emit(start)
         self._value_ends()
         return self._emit(end, new)
+
+    def _dull_until(self, dull: jsondull.Dull) -> int:
+        """Where a stretch ends that begins here and holds nothing to hide, 0 if there is none."""
+        then = self._expect
+        if then in _NAMES:
+            form, then = dull.members, _NAME
+        elif then == _TOP:
+            form = dull.documents
+        elif then not in {_COLON, _NEXT} and not self._stack[-1][0]:
+            form, then = dull.items, _VALUE
+        else:
+            return 0
+        match = form.match(self._buffer, self._at)
+        if match is None:
+            return 0
+        self._expect = then
+        return match.end()
 
     def _structure(self, mark: int) -> None:
         expect = self._expect
@@ -261,7 +288,10 @@ class JsonFields:
         """What stands at the end of the buffer and is no token yet, or never will be."""
         rest = self._buffer[self._at :].lstrip(_SPACE)
         if not rest:
-            return self._emit(len(self._buffer))
+            began = self._line_began or self._buffer.find(b"\n", self._at) >= 0
+            self._emit(len(self._buffer))
+            self._line_began = began
+            return True
         if rest[:1] == b'"':
             return self._open_string(rest[1:], final)
         if _SCALAR.fullmatch(rest) is None:
