@@ -187,6 +187,7 @@ def test_masking_objects_json_lines(trees: list[Any], seed: int, between: str, c
 
 @settings(max_examples=200, deadline=None)
 @given(TREES, st.integers(0, 2**32), st.integers(0, 600))
+@example({"password": {"a": None, "b": True}}, 0, 82)
 def test_masking_objects_cut_short(tree: Any, seed: int, at: int) -> None:
     """A part from the beginning: its own length, and nothing of a secret that is not in the whole's mask either."""
     secret = "s3cr3t-ünï-" + "x" * 30
@@ -304,6 +305,16 @@ def test_masking_objects_json_in_strings() -> None:
     assert json.loads(made)["body"].startswith("[MASKED:m***")
     cut = body[:-20]
     assert b"hunter22" not in _run(cut, []) and len(_run(cut, [])) == len(cut)
+
+
+@pytest.mark.parametrize("value", ["null", "true", "false", "-12.5e3", "NaN", '"abc"'])
+def test_masking_objects_cut_within_a_value(value: str) -> None:
+    """What is shown of a value that is cut off is what the whole one begins with, blanks and brackets of masks apart."""
+    opening = b'{"password": '
+    for size in range(1, len(value)):
+        made = _run(opening + value[:size].encode(), [])[len(opening) :]
+        whole = _run(opening + value.encode() + b"}", [])[len(opening) :]
+        assert len(made) == size and (made == whole[:size] or value.startswith('"')), made
 
 
 def test_masking_objects_bounds() -> None:

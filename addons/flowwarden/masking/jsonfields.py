@@ -271,17 +271,17 @@ class JsonFields:
         return self._hidden(nested.last, raw)
 
     def _scalar(self, raw: bytes) -> bytes | None:
-        """A number, true, false or null: blanks keep the length of what gets shorter."""
+        """A number, true, false or null, or the beginning of one: blanks keep the length of what gets shorter."""
         self._check_value()
         whole = self._whole
-        if whole is None or whole.mask.id in self._run.off or raw == b"null":
+        if whole is None or whole.mask.id in self._run.off or raw[:1] == b"n":
             return None
-        is_word = raw in {b"true", b"false"}
+        is_word = raw[:1] in {b"t", b"f"}
         if is_word and not self._run.same_length:
             return None
         self._run.counts[whole.mask.id] += 1
         self.last = whole
-        new = b"null" if is_word else b"0"
+        new = b"null"[: len(raw)] if is_word else b"0"
         return new.ljust(len(raw)) if self._run.same_length else new
 
     def _unfinished(self, final: bool) -> bool:
