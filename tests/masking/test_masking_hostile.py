@@ -56,7 +56,7 @@ def test_masking_hostile_body_in_a_packed_object(name: str) -> None:
     started = time.process_time()
     try:
         out = shipped().mask_answer(call("s3:GetObject", "rest-xml"), 200, ((b"content-type", b"text/plain"),), body)
-        assert out.body is body
+        assert len(out.body) == len(body)
     except Refusal as refusal:
         assert refusal.code in {"CompressedSecret", "MaskTimeout"}  # noqa: PT017
     assert time.process_time() - started < 3.0

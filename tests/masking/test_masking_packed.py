@@ -81,8 +81,6 @@ def test_masking_packed_secret_is_cut(name: str, at: int) -> None:
     body = PACK[name](LINES[:at] + SECRET + LINES[at:])
     for step in (1000, 65_536, len(body)):
         assert github().encode() not in _decoded(name, _passed(shipped(), body, step=step))
-    with pytest.raises(Refusal):
-        shipped().mask_answer(_object(), 200, headers("text/plain"), PACK[name](LINES[:500] + SECRET))
 
 
 @settings(max_examples=25, deadline=None)

@@ -17,7 +17,7 @@ from ..judge import Judge
 from ..recording.passed import Passed
 from ..station import Station
 from ..types import Call, Operation
-from . import columns, ranges, writeback
+from . import columns, packed, ranges, writeback
 from .masker import Masker
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Stream = Callable[[bytes], bytes]
 OFF_LOOP = 128 * 1024  # bytes from which a body is masked in a thread: other calls go on meanwhile
+PACKED_OFF_LOOP = 4 * 1024  # and a compressed one, which may have to be compressed again as well as can be
 STREAM_FROM = 1 << 20  # bytes from which an answer that can be masked in pieces streams
 _NOTHING = Call(aws=False)
 _GET_OBJECT = Operation("s3", "GetObject")
@@ -119,7 +120,8 @@ class Mask(Station):
         masker, call = self._masker(owner), owner.call or _NOTHING
         arguments = (call, response.status_code, response.headers.fields, body)
         key = self._key(owner)
-        if len(body) < OFF_LOOP:
+        is_packed = packed.coding(body) or "content-encoding" in response.headers
+        if len(body) < (PACKED_OFF_LOOP if is_packed else OFF_LOOP):
             masked = masker.mask_answer(*arguments, keep=phantoms.is_phantom_text, session_key=key)
         else:
             masked = await asyncio.to_thread(

@@ -108,6 +108,11 @@ class Redo:
         return bytes(self._engine.finish() if self._name == "br" else self._engine.flush())
 
 
+def is_raw(head: bytes) -> bool:
+    """Whether a body of the coding `deflate` begins without zlib's header, as some servers send it."""
+    return len(head) > 1 and bool((head[0] << 8 | head[1]) % 31 or head[0] & 15 != 8)
+
+
 def _decoder(name: str, head: bytes) -> Any:
     if name == "br":
         return brotli.Decompressor()
@@ -118,6 +123,5 @@ def _decoder(name: str, head: bytes) -> Any:
     if name == "xz":
         return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
     if name == "deflate":
-        raw = len(head) > 1 and ((head[0] << 8 | head[1]) % 31 or head[0] & 15 != 8)
-        return zlib.decompressobj(-15 if raw else 15)
+        return zlib.decompressobj(-15 if is_raw(head) else 15)
     return zlib.decompressobj(31)

@@ -35,13 +35,16 @@ class Globs[Meaning]:
     """Several path globs with what each of them means; the first that matches wins. Answers are cached."""
 
     def __init__(self, globs: Iterable[tuple[str, Meaning]]) -> None:
+        globs = tuple(globs)
+        self.globs = tuple(glob for glob, _ in globs)
         self._all = [(re.compile(path_regex(glob), re.I | re.S), meaning) for glob, meaning in globs]
-        self.match: Callable[[tuple[str, ...]], Meaning | None] = lru_cache(maxsize=8192)(self._match)
+        self.match: Callable[[tuple[str, ...]], Meaning | None] = lru_cache(maxsize=8192)(self.look_up)
 
     def __bool__(self) -> bool:
         return bool(self._all)
 
-    def _match(self, path: tuple[str, ...]) -> Meaning | None:
+    def look_up(self, path: tuple[str, ...]) -> Meaning | None:
+        """As `match`, without remembering the answer."""
         joined = _SEPARATOR.join(path)
         for pattern, meaning in self._all:
             if pattern.fullmatch(joined):

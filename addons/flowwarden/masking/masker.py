@@ -7,6 +7,7 @@ encodings hide says that there is nothing to mask. Only else a careful reader ta
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 
 from ..errors import Refusal
@@ -20,12 +21,14 @@ from . import (
     formmask,
     globs,
     heads,
+    jsonfields,
     jsontree,
     kinds,
     noecho,
     objects,
     packed,
     ranges,
+    repack,
     services,
     tables,
     wide,
@@ -34,6 +37,7 @@ from . import (
 from .budget import Budget
 from .cbormask import CborMasker
 from .events import FrameCore, SseCore
+from .jsonfields import JsonFields
 from .jsonmask import JsonMasker, Special
 from .kinds import Kind
 from .model import Core, Keep, Mask, Masked, keep_nothing, refuse
@@ -149,15 +153,25 @@ class Masker:
             self._uninspected(masked, content_type or "unnamed")
             return
         if kind == "object" or (kind in {"text", "csv", "tsv"} and packed.coding(plain)):
-            changed = self._read_object(plain, masked, run, plan, encoding)
+            changed = self._read_object(plain, masked, run, plan, encoding, remade=status == 200)
         else:
             changed = self._read(kind, plain, run, plan, content_type)
         if changed is None:
             return
         if heads.content_addressed(masked.headers):
             raise refuse("ContentAddressed", "the answer holds a secret, and clients check it against its digest")
-        masked.body = codings.encode(changed, applied) if applied else changed
+        masked.body = changed if not applied else self._encoded(changed, applied, body, run, is_object)
         masked.headers = heads.for_changed(masked.headers, len(masked.body))
+
+    @staticmethod
+    def _encoded(changed: bytes, applied: list[str], was: bytes, run: Run, is_object: bool) -> bytes:
+        """The body with its codings again: an object as long as it was, where that can be."""
+        inner = codings.encode(changed, applied[:-1])
+        fitted = None
+        if is_object:
+            with suppress(Refusal):  # it takes too long: then it is made as any other answer
+                fitted = repack.fitted(applied[-1], inner, len(was), run.budget.check, like=was)
+        return codings.encode(inner, applied[-1:]) if fitted is None else fitted
 
     @staticmethod
     def _kind(content_type: str, protocol: str, plain: bytes) -> Kind:
@@ -188,16 +202,37 @@ class Masker:
         except (UnicodeError, LookupError):
             raise refuse("UnreadableAnswer", f"the answer says it is {charset} and is not") from None
 
-    def _read_object(self, body: bytes, masked: Masked, run: Run, plan: Plan, encoding: str) -> bytes | None:
+    def _read_object(
+        self, body: bytes, masked: Masked, run: Run, plan: Plan, encoding: str, *, remade: bool
+    ) -> bytes | None:
+        """`remade`: whether it is all there is, so that it can be compressed again if a secret is inside."""
+        before = run.counts.copy()
         core = self._object(
             run, plan, masked.headers, lambda: self._uninspected(masked, "an object"), encoding, codings.MOST
         )
-        made = core.feed(body) + core.finish()
-        return made if run.counts else None
+        try:
+            made = core.feed(body) + core.finish()
+        except Refusal as refusal:
+            if refusal.code != "CompressedSecret" or not remade:
+                raise
+            with suppress(Refusal):  # it is broken behind the secret, or takes too long
+                for run.terse in (False, True):
+                    run.counts.clear()
+                    run.counts.update(before)
+                    made_again = packed.masked(body, self._search(run, plan, masked.headers), run, codings.MOST)
+                    if made_again is not None:
+                        return made_again
+            raise refusal from None
+        return made if run.counts.total() > before.total() else None
 
     def _object(
         self, run: Run, plan: Plan, headers: Headers, unreadable: Callable[[], None], encoding: str, most: int | None
     ) -> Core:
+        inner = self._search(run, plan, headers)
+        return objects.reader(inner, run, headers, unreadable, encoding=encoding, most=most)
+
+    def _search(self, run: Run, plan: Plan, headers: Headers) -> Core:
+        """What masks an object's content."""
         columns = [mask for mask in plan.columns if mask.objects]
         names = [glob for mask in columns for glob in mask.columns]
         bucket = str((run.call.params or {}).get("Bucket", "")) if run.call is not None else ""
@@ -205,9 +240,7 @@ class Masker:
             why = "this file was unloaded from a query that may hold masked columns, and does not name its columns"
             raise refuse("UnreadableColumns", why)
         whole = self.statements.hides_file(run.key, names) if names else False
-        return objects.reader(
-            self.object_values, columns, run, headers, unreadable, encoding=encoding, most=most, whole=whole
-        )
+        return objects.search(self.object_values, columns, run, headers, fields=plan.object_fields, whole=whole)
 
     def _clean(self, text: bytes, plan: Plan) -> bool:
         if plan.names is not None and plan.names.search(text) is not None:
@@ -258,14 +291,19 @@ class Masker:
         run.same_length = kind == "opaque"  # so that Content-Length can be told before a byte is known
         windows = Windows(self.values, run)
         separator = {"csv": b",", "tsv": b"\t"}.get(kind, b"")
-        return tables.TableCore(windows, run, plan.columns, separator) if separator and plan.columns else windows
+        if separator and plan.columns:
+            return tables.TableCore(windows, run, plan.columns, separator)
+        if kind == "text" and plan.fields:
+            return JsonFields(windows, run, plan.fields, named=False, strict=False)
+        return windows
 
     def widened(self, part: ranges.Part, call: Call) -> str:
         """The Range header that asks for a part of an object and as much around it as masks need: see `ranges.py`."""
         plan, key = self.profiles.plan(call, "output"), str((call.params or {}).get("Key", ""))
         table = any(mask.objects for mask in plan.columns) and tables.separator("", packed.unpacked(key))
+        json = bool(plan.object_fields) and jsonfields.named("", packed.unpacked(key))
         margin = 2 * Windows(self.object_values, Run(same_length=True)).hold
-        return ranges.widened(part, margin, needs_start=bool(table) or packed.named(key))
+        return ranges.widened(part, margin, needs_start=bool(table) or json or packed.named(key))
 
     def may_stream(self, call: Call, headers: Headers) -> bool:
         """Whether an answer with these headers can be masked as it passes (else it has to be whole)."""

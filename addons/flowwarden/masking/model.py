@@ -25,7 +25,8 @@ class Mask:
     """One entry of rules/masks.yaml. `groups` None: everyone; an empty set: nobody.
 
     `limit` is the longest match in bytes that a stream waits for. `bounded` is False where the pattern itself has no
-    bound. `objects` says whether S3 objects are searched too. `members` names a set of AWS response members.
+    bound. `objects` says whether S3 objects are searched too; `object_fields` whether its fields hold in JSON objects, which
+    they do only where the file says `objects: on`. `members` names a set of AWS response members.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Mask:
     opaque: Literal["allow", "deny"] = "allow"
     kind: Literal["secret", "pii"] = "secret"
     objects: bool = True
+    object_fields: bool = False
     check: str = ""
     entropy: float = 0.0
     limit: int = 4096

@@ -1,7 +1,8 @@
 """What is compressed and must keep its bytes: looked into as it passes, and cut where a secret is inside.
 
-A mask cannot stand inside a compressed body without changing its length. So nothing leaves before all that it decodes to
-has been searched; the bytes themselves are never touched, and checksums of them stay true.
+A mask inside a compressed body would change its length. So nothing leaves before all that it decodes to has been searched;
+the bytes themselves are never touched, and checksums of them stay true. A body that is in hand as a whole need not be cut:
+`masked` makes it again, as long as it was.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..errors import Refusal
+from . import repack
 from .coders import Undo
 from .model import Core, refuse
 from .values import Run
@@ -57,6 +59,7 @@ class Packed:
         self._unreadable = unreadable
         self._held: deque[tuple[bytes, int]] = deque()  # encoded bytes, and how much is decoded behind them
         self._judged = 0  # decoded bytes that were searched
+        self._counted = run.counts.total()  # in the header fields, say
         self._through = False
 
     def feed(self, data: bytes) -> bytes:
@@ -84,7 +87,7 @@ class Packed:
 
     def _search(self, passed: bytes) -> None:
         self._judged += len(passed)
-        if self._run.counts:
+        if self._run.counts.total() > self._counted:
             raise found(self._run)
 
     def _released(self) -> bytes:
@@ -99,6 +102,19 @@ class Packed:
             self._search(self._inner.finish())
             self._through = True
         return self._released()
+
+
+def masked(body: bytes, inner: Core, run: Run, most: int) -> bytes | None:
+    """A whole compressed body with its secrets masked, exactly as long as before; None where it cannot be made so.
+
+    `inner` masks what is decoded, of `most` bytes at most, and keeps its length. Refusal for what cannot be decoded.
+    """
+    name = coding(body)
+    undo = Undo(name, most)
+    plain = b"".join(undo.feed(body))
+    undo.finish()
+    text = inner.feed(plain) + inner.finish()
+    return repack.fitted(name, text, len(body), run.budget.check) if len(text) == len(plain) else None
 
 
 def opener(inner: Core, run: Run, unreadable: Callable[[], None], most: int | None = None) -> Callable[[str], Core]:

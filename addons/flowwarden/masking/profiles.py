@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ class Plan:
     columns: tuple[Mask, ...]
     column_names: Any = None  # finds the columns' names in a raw text
     is_object: bool = False
+    object_fields: Globs[Whole] = field(default_factory=lambda: Globs(()))  # those that hold in S3 objects
     members: Mask | None = None
 
 
@@ -75,6 +76,7 @@ class Profiles:
             columns=tuple(mask for mask in here if mask.columns),
             column_names=_finder({glob for mask in here for glob in mask.columns}),
             members=next((mask for mask in here if mask.members == "secret"), None),
+            object_fields=Globs([(glob, Whole(mask)) for mask in here if mask.object_fields for glob in mask.fields]),
             is_object=service == "s3" and name in _OBJECTS,
         )
 

@@ -2,8 +2,8 @@ r"""What stands in the place of a secret.
 
 The form is `[MASKED:rule-id]`, with `replace: hash` `[MASKED:rule-id:1f3a5c7e9b2d]` (keyed, the same for the same value
 within a session) and with `replace: partial` `[MASKED:rule-id:*1234]`. In S3 objects, whose length must not change, it is
-filled up with asterisks before the bracket (`[MASKED:rule-id*****]`), loses the rule's name where that is too long
-(`[MASKED**]`), and is asterisks alone below eight bytes. `writeback.py` recognises all of them but the last.
+filled up with asterisks before the bracket (`[MASKED:rule-id*****]`), loses the rule's name where that is too long, or does
+not fit under a compression (`[MASKED**]`), and is asterisks alone below eight bytes. `writeback.py` recognises all of them but the last.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def mask_for(mask: Mask, value: bytes, session_key: bytes) -> bytes:
     return b"[MASKED:%b]" % name
 
 
-def mask_of_length(mask: Mask, length: int) -> bytes:
-    """The mask for a value of `length` bytes in a body that must keep its size."""
+def mask_of_length(mask: Mask, length: int, *, terse: bool = False) -> bytes:
+    """The mask for a value of `length` bytes in a body that must keep its size; `terse`: without the rule's name."""
     name = mask.id.encode()
-    if length >= len(name) + 9:
+    if length >= len(name) + 9 and not terse:
         return b"[MASKED:%b%b]" % (name, b"*" * (length - len(name) - 9))
     if length >= 8:
         return b"[MASKED%b]" % (b"*" * (length - 8))

@@ -141,6 +141,7 @@ def _mask(entry: yamlfile.Section) -> Mask:
         opaque=cast(Any, entry.choice("opaque", ("allow", "deny"), "allow")),
         kind=cast(Any, kind),
         objects=entry.choice("objects", ("on", "off"), "off" if kind == "pii" else "on") == "on",
+        object_fields="objects" in entry and entry.choice("objects", ("on", "off"), "off") == "on",
         check=check,
         entropy=_entropy(entry),
         limit=limit,

@@ -52,15 +52,11 @@ class Sent:
         applied = [name.strip().lower() for name in heads.first(headers, b"content-encoding").split(",")]
         coding = ", ".join(codings.names(",".join(applied)))
         is_s3 = call.operation is not None and call.operation.service == "s3"
-        core = objects.reader(
-            self._masker.object_values if is_s3 else self._masker.values,
-            [mask for mask in plan.columns if mask.objects or not is_s3],
-            run,
-            (),
-            lambda: None,
-            encoding=coding,
-            block=UPLOAD_BLOCK,
-        )
+        values = self._masker.object_values if is_s3 else self._masker.values
+        masks = [mask for mask in plan.columns if mask.objects or not is_s3]
+        fields = plan.object_fields if is_s3 else None
+        inner = objects.search(values, masks, run, (), fields=fields, block=UPLOAD_BLOCK)
+        core = objects.reader(inner, run, (), lambda: None, encoding=coding)
         streaming = heads.first(headers, b"x-amz-content-sha256").startswith("STREAMING-")
         kept = Kept(core, run, framed=streaming or "aws-chunked" in applied)
         if coding and coding not in coders.STREAMABLE:

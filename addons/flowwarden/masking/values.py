@@ -50,6 +50,7 @@ class Run:
     counts: Counter[str] = field(default_factory=Counter)
     budget: Budget = field(default_factory=Budget)
     same_length: bool = False
+    terse: bool = False  # masks of the same length name no rule: they take less room under a compression
     call: Call | None = None
     content_type: str = ""  # of an S3 object, and its key
     key: str = ""
@@ -61,7 +62,7 @@ class Run:
             return None
         self.counts[mask.id] += 1
         if self.same_length:
-            return mask_of_length(mask, len(value))
+            return mask_of_length(mask, len(value), terse=self.terse)
         return mask_for(mask, value, self.session_key)
 
 
