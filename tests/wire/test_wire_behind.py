@@ -59,7 +59,7 @@ async def test_writing_what_is_kept_waits_for_nothing():
             return b""
 
     class Sink:
-        def write(self, data: bytes) -> None: ...
+        def store(self, data: bytes) -> None: ...
 
     passed = Passed(Sink(), Slow())
     for count in range(AHEAD + 2):

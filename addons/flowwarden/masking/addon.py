@@ -54,7 +54,7 @@ class KeepMasks(Judge):
             raise Refusal(why, status=400, code="PartialReadRefused", station=self.name)
         if call.operation == _GET_OBJECT and (wanted := request.header("range")):
             owner.part = ranges.asked(wanted)
-        if request.body and any(mask.columns for mask in self.services.masker(owner.principal).masks):
+        if request.body and self.services.masker(owner.principal).hides_columns:
             owner.amended = columns.with_metadata(call, request.body)
 
 

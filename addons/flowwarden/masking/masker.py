@@ -67,6 +67,7 @@ class Masker:
         self, masks: Sequence[Mask], *, opaque_deny: bool = False, statements: Statements | None = None
     ) -> None:
         self.masks = tuple(masks)
+        self.hides_columns = any(mask.columns for mask in masks)
         self.statements = statements or Statements()
         self._opaque_deny = opaque_deny or any(mask.opaque == "deny" for mask in masks)
         self.profiles = Profiles(masks)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
+from collections.abc import Iterator
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -34,26 +35,26 @@ class Framing:
     def take(self, data: bytes) -> bytes:
         """The payload in the next bytes. Refusal for what is no such framing."""
         out: list[bytes] = []
+        for start, end in self.payload(data, keep=True):
+            out.append(data[start:end])
+            self._layout.append(end - start)
+        return b"".join(out)
+
+    def payload(self, data: bytes, *, keep: bool = False) -> Iterator[tuple[int, int]]:
+        """Where in the next bytes payload stands; `keep`: it is to be wrapped again. Refusal for what is no such framing."""
         at = 0
         while at < len(data):
             if self._left:
-                piece = data[at : at + self._left]
-                out.append(piece)
-                self._left -= len(piece)
-                self._layout.append(len(piece))
-                at += len(piece)
+                start, at = at, min(at + self._left, len(data))
+                self._left -= at - start
+                yield start, at
             elif self._over:
                 self._layout.append(data[at:])
                 at = len(data)
             else:
                 at = self._header(data, at)
-        return b"".join(out)
-
-    def payload(self, data: bytes) -> bytes:
-        """As `take`, where nothing is to be wrapped again."""
-        made = self.take(data)
-        self._layout.clear()
-        return made
+        if not keep:
+            self._layout.clear()
 
     def _header(self, data: bytes, at: int) -> int:
         end = data.find(b"\n", at)

@@ -43,7 +43,7 @@ def contains_mask(request: Request) -> bool:
         if body_contains_mask(body):
             return True
         with suppress(Refusal):  # it is not in that form after all
-            body = framing.payload(body)
+            body = framing.take(body)
     if applied:
         try:
             body = codings.decode(body, applied)
@@ -80,16 +80,21 @@ class Lookout:
 
     def sees(self, data: bytes) -> bool:
         """Whether these bytes hold a mask or complete one."""
-        seam = self._before + data[:_LONGEST_MASK]
-        self._before = (seam if len(data) < _LONGEST_MASK else data)[-_LONGEST_MASK:]
-        return bool((_SIGN(data) and _in_text(data)) or (_SIGN(seam) and _in_text(seam)))
+        return bool(_SIGN(data) and _in_text(data)) or self.completes(data, 0, len(data))
+
+    def completes(self, data: bytes, start: int, end: int) -> bool:
+        """Whether the part of the bytes from `start` to `end` completes a mask that began before it."""
+        seam = self._before + data[start : min(end, start + _LONGEST_MASK)]
+        long = end - start >= _LONGEST_MASK
+        self._before = data[end - _LONGEST_MASK : end] if long else seam[-_LONGEST_MASK:]
+        return bool(_SIGN(seam) and _in_text(seam))
 
 
 class Watch:
     """A body on its way, part by part; Refusal for the part that completes a mask, which then does not go on.
 
     It looks for masks as they are and URL-encoded, in one pass over each part: a body of any size waits for it. In the
-    aws-chunked form (`request` tells) its payload is looked at as well.
+    aws-chunked form (`request` tells) they are looked for across the lines between two chunks as well.
     """
 
     def __init__(self, then: Callable[[bytes], None], request: Request | None = None) -> None:
@@ -98,17 +103,19 @@ class Watch:
         self._sent, self._payload = Lookout(), Lookout()
 
     def __call__(self, data: bytes) -> None:
-        if self._sent.sees(data) or (self._framing is not None and self._payload.sees(self._unframed(data))):
+        if self._sent.sees(data) or self._is_across(data):
             raise Refusal(WHY, status=400, code="MaskedDataInRequest", station="keep-masks")
         self._then(data)
 
-    def _unframed(self, data: bytes) -> bytes:
-        assert self._framing is not None
+    def _is_across(self, data: bytes) -> bool:
+        """Within one chunk a mask has been seen already."""
+        if self._framing is None:
+            return False
         try:
-            return self._framing.payload(data)
+            return any(self._payload.completes(data, start, end) for start, end in self._framing.payload(data))
         except Refusal:
             self._framing = None  # it is not in that form after all
-            return b""
+            return False
 
 
 class MaskedObjects:

@@ -13,6 +13,7 @@ from ..errors import StoreError
 from .disk import Disk
 
 _BLOCK = 256 << 10
+_LARGE = 64 << 10  # bytes of a part that need not be copied first
 PART = ".part-"
 
 
@@ -55,8 +56,8 @@ class BodySink:
         if self._handle < 0:
             raise StoreError("this body is finished")
         self.size += len(data)
-        if not self._pending and len(data) >= _BLOCK:
-            self._store(data)  # large parts need not be copied first
+        if not self._pending and len(data) >= _LARGE:
+            self._store(data)
             return
         self._pending += data
         if len(self._pending) >= _BLOCK:

@@ -73,17 +73,17 @@ class Passed:
             self._waiting.popleft().result()
         self._waiting.append(self._thread.submit(self._store, self._taken()))
 
-    def _store(self, data: bytes) -> None:
-        if self._masked is None:
-            self._sink.write(data)
-        else:
-            sink, masks = self._masked
-            sink.store(masks.feed(data))
+    def _store(self, parts: list[bytes]) -> None:
+        for part in parts:
+            if self._masked is None:
+                self._sink.write(part)
+            else:
+                sink, masks = self._masked
+                sink.store(masks.feed(part))
 
-    def _taken(self) -> bytes:
-        data = b"".join(self._parts)
-        self._parts, self._size = [], 0
-        return data
+    def _taken(self) -> list[bytes]:
+        parts, self._parts, self._size = self._parts, [], 0
+        return parts
 
     async def end(self, of: Literal["request", "response", "websocket"]) -> BodyAt:
         """StoreError if it cannot be made durable. Asked again (the first outcome was not written), it answers the same."""

@@ -14,7 +14,7 @@ from OpenSSL import SSL
 
 from .gate import Commands
 
-_SIZE = 256 * 1024
+_SIZE = 288 * 1024  # a block of a socket and what TLS adds to it: what comes at once also leaves at once
 _BUFFER = SSL._ffi.new("char[]", _SIZE)  # type: ignore[attr-defined]  # one thread reads, and copies before it goes on
 
 
@@ -24,15 +24,21 @@ def install() -> None:
     TLSLayer.receive_data = _receive  # type: ignore[method-assign]
 
 
-def _decrypted(tls: SSL.Connection) -> bytes:
-    """Plain text of the next record; empty: no whole record is there. Raises as `SSL.Connection.recv` does otherwise."""
+def _decrypt(tls: SSL.Connection, parts: list[bytes]) -> None:
+    """Adds the plain text of all whole records that are there. Then raises as `SSL.Connection.recv` does at their end."""
     ssl = tls._ssl
-    size = SSL._lib.SSL_read(ssl, _BUFFER, _SIZE)  # type: ignore[attr-defined]
-    if size > 0:
-        return bytes(SSL._ffi.buffer(_BUFFER, size))  # type: ignore[attr-defined]
-    if SSL._lib.SSL_get_error(ssl, size) != SSL._lib.SSL_ERROR_WANT_READ:  # type: ignore[attr-defined]
-        tls._raise_ssl_error(ssl, size)
-    return b""
+    while True:
+        size = 0
+        while (got := SSL._lib.SSL_read(ssl, _BUFFER + size, _SIZE - size)) > 0:  # type: ignore[attr-defined]
+            size += got
+            if size == _SIZE:
+                break
+        if size:
+            parts.append(bytes(SSL._ffi.buffer(_BUFFER, size)))  # type: ignore[attr-defined]
+        if got <= 0:
+            break
+    if SSL._lib.SSL_get_error(ssl, got) != SSL._lib.SSL_ERROR_WANT_READ:  # type: ignore[attr-defined]
+        tls._raise_ssl_error(ssl, got)
 
 
 def _interact(self: TLSLayer) -> Commands:
@@ -48,8 +54,7 @@ def _receive(self: TLSLayer, data: bytes) -> Commands:
     parts: list[bytes] = []
     close = False
     try:
-        while part := _decrypted(self.tls):
-            parts.append(part)
+        _decrypt(self.tls, parts)
     except SSL.ZeroReturnError:
         close = True
     except SSL.Error as error:
