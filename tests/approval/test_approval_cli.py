@@ -69,7 +69,7 @@ def test_list_show_approve(way: Way, env: dict[str, str], carol: dict[str, str])
         assert way.gateway.run("approvals", "approve", approval, env=carol).returncode == 0
         assert not isinstance(held.result(60), tuple)
     late = way.gateway.run("approvals", "deny", approval, "--reason", "no", env=carol)
-    assert late.returncode != 0 and "spent already" in late.stderr
+    assert late.returncode == 1 and "spent already" in late.stderr
     assert sent(way, "TerminateInstances") == 1
 
 
@@ -79,7 +79,7 @@ def test_what_waits_for_its_reason(way: Way, env: dict[str, str], carol: dict[st
     assert "waits for its reason" in way.gateway.run("approvals", env=carol).stdout
     assert "not said yet" in way.gateway.run("approvals", "show", approval, env=carol).stdout
     refused = way.gateway.run("approvals", "approve", approval, env=carol)
-    assert refused.returncode != 0 and "has not said yet why" in refused.stderr
+    assert refused.returncode == 1 and "has not said yet why" in refused.stderr
     body = b'{"reason": "night shift"}'
     way.gateway.internal("POST", f"/approvals/{approval}", credential=env["FLOWWARDEN_HANDLE"], body=body)
     assert "night shift" in way.gateway.run("approvals", "show", approval, env=carol).stdout
