@@ -13,6 +13,10 @@ from flowwarden.types import Action, Call, Headers, Operation
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "rules" / "masks.yaml"
+EVERYTHING = {
+    "default": "deny",
+    "rules": [{"id": "all", "effect": "allow", "groups": ["developers"], "actions": ["*"]}],
+}  # what masks are tried with must not be refused for another reason
 _ALNUM = string.ascii_letters + string.digits
 
 
