@@ -10,9 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -112,8 +115,7 @@ def measure(rounds: int = 3, requests: int = 4000) -> dict[str, Measured]:
     """Gate, bare mitmdump and mitmdump -w, in turns; the median round of each by CPU."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="flowwarden-bench-")))
-        server, upstream, trusted = start_server(folder)
-        stack.callback(server.terminate)
+        upstream, trusted = start_server(stack, folder)
         bearer = token(folder)
         gate, port = gateway(stack, folder, upstream, trusted)
         plain, plain_port = bare(stack, folder, trusted)
@@ -141,8 +143,7 @@ def stations(requests: int = 4000) -> dict[str, float]:
     """µs a small call that each station takes, all of them on."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="flowwarden-bench-")))
-        server, upstream, trusted = start_server(folder)
-        stack.callback(server.terminate)
+        upstream, trusted = start_server(stack, folder)
         bearer = token(folder)
         out = folder / "spent.json"
         program = (sys.executable, str(Path(__file__).with_name("timed_gateway.py")))
@@ -163,7 +164,41 @@ def stations(requests: int = 4000) -> dict[str, float]:
         return {name: seconds / (requests + 50) * 1e6 for name, (seconds, _calls) in spent.items()}
 
 
-def _session(port: int, bearer: str) -> dict[str, object]:
+Route = tuple[int, str, str, str, Path]
+"""How a client reaches the server through a proxy: what `load.connection` takes."""
+
+
+@dataclass
+class Pair:
+    """A gate and a bare mitmdump before one server; `keys` are the phantoms of the gate's session."""
+
+    folder: Path
+    upstream: int
+    gate_port: int
+    bare_port: int
+    credential: str
+    keys: dict[str, str]
+
+    def gate(self, host: str) -> Route:
+        return self.gate_port, f"{host}:443", host, self.credential, self.folder / "state/ca/mitmproxy-ca-cert.pem"
+
+    def bare(self) -> Route:
+        return self.bare_port, f"localhost:{self.upstream}", "localhost", "", self.folder / "bare/mitmproxy-ca-cert.pem"
+
+
+def pair(stack: ExitStack, serve: Callable[[int, str], None], rule: dict[str, object], stream: str) -> Pair:
+    """Both of them under one rule; `stream` is the size from which mitmdump streams bodies."""
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix="flowwarden-bench-")))
+    upstream, trusted = start_server(stack, folder, serve)
+    bearer = token(folder)
+    _process, port = gateway(stack, folder, upstream, trusted, policy=json.dumps({"rules": [rule]}))
+    _plain, plain_port = bare(stack, folder, trusted, "--set", f"stream_large_bodies={stream}")
+    started = _session(port, bearer)
+    credential = base64.b64encode(f"flowwarden:{started['handle']}".encode()).decode()
+    return Pair(folder, upstream, port, plain_port, credential, dict(started["credentials"]))
+
+
+def _session(port: int, bearer: str) -> dict[str, Any]:
     import urllib.request
 
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": f"http://127.0.0.1:{port}"}))

@@ -11,6 +11,8 @@ import socket
 import ssl
 import statistics
 import time
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,7 @@ REGION = "eu-central-1"
 ANSWER = json.dumps(
     {"Item": {"id": {"S": "42"}, **{f"field{n}": {"S": f"value number {n}"} for n in range(24)}}}
 ).encode()
+Call = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass
@@ -70,6 +73,12 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return folder / "server.pem", folder / "server-key.pem"
 
 
+def number(head: bytes, field: bytes) -> int:
+    """The number in a field of a head, both in lower case; 0 if it is not there."""
+    at = head.find(field + b":")
+    return int(head[at + len(field) + 1 :].split(b"\r\n")[0]) if at >= 0 else 0
+
+
 class Server(asyncio.Protocol):
     """Answers every request at once: STS with a lease, everything else with about 1 KB of JSON."""
 
@@ -84,13 +93,11 @@ class Server(asyncio.Protocol):
             head, end, rest = self.buffer.partition(b"\r\n\r\n")
             if not end:
                 return
-            lower = head.lower()
-            at = lower.find(b"content-length:")
-            length = int(lower[at + 15 :].split(b"\r\n")[0]) if at >= 0 else 0
+            length = number(head.lower(), b"content-length")
             if len(rest) < length:
                 return
             body, self.buffer = rest[:length], rest[length:]
-            self.transport.write(_lease() if b"Action=AssumeRole" in body else _OK)
+            self.transport.write(lease() if b"Action=AssumeRole" in body else _OK)
 
 
 _OK = (
@@ -99,7 +106,8 @@ _OK = (
 )
 
 
-def _lease() -> bytes:
+def lease() -> bytes:
+    """STS's answer to AssumeRole."""
     expires = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=15)).strftime("%Y-%m-%dT%H:%M:%SZ")
     body = (
         '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
@@ -112,24 +120,46 @@ def _lease() -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
+def _tls(pem: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context
+
+
 def _serve(port: int, pem: str) -> None:
     async def main() -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(pem)
-        server = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", port, ssl=context)
+        server = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", port, ssl=_tls(pem))
         await server.serve_forever()
 
     asyncio.run(main())
 
 
-def start_server(folder: Path) -> tuple[multiprocessing.Process, int, Path]:
-    """The server as its own process: process, port, certificate to trust."""
+def serve_calls(port: int, pem: str, call: Call) -> None:
+    """A server for large bodies. `call` gets each request's head in lower case, takes its body and writes the answer."""
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                await call((await reader.readuntil(b"\r\n\r\n")).lower(), reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(one, "127.0.0.1", port, ssl=_tls(pem), limit=1 << 20)
+        await server.serve_forever()
+
+    asyncio.run(main())
+
+
+def start_server(stack: ExitStack, folder: Path, serve: Callable[[int, str], None] = _serve) -> tuple[int, Path]:
+    """A server as a process of its own, until the stack is left: port, and certificate to trust."""
     trusted, pem = certificate(folder)
     port = free_port()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(port, str(pem)), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(port, str(pem)), daemon=True)
     process.start()
+    stack.callback(process.terminate)
     wait_for_port(port)
-    return process, port, trusted
+    return port, trusted
 
 
 def wait_for_port(port: int) -> None:
@@ -172,9 +202,10 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def _connection(
+async def connection(
     port: int, target: str, name: str, credential: str, ca: Path
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A TLS connection to a target through the proxy at a port."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     auth = f"Proxy-Authorization: Basic {credential}\r\n" if credential else ""
     writer.write(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{auth}\r\n".encode())
@@ -193,9 +224,7 @@ async def _repeat(
         began = time.perf_counter()
         writer.write(call)
         head = await reader.readuntil(b"\r\n\r\n")
-        lower = head.lower()
-        length = int(lower[lower.index(b"content-length:") + 15 :].split(b"\r\n")[0])
-        body = await reader.readexactly(length)
+        body = await reader.readexactly(number(head.lower(), b"content-length"))
         latencies.append(time.perf_counter() - began)
         if not head.startswith(b"HTTP/1.1 200"):
             raise RuntimeError((head + body).decode("latin-1"))
@@ -216,7 +245,7 @@ def drive(
     """Sends a call again and again over kept-alive connections, after a warm-up."""
 
     async def main() -> Measured:
-        opened = [await _connection(port, target, name, credential, ca) for _ in range(connections)]
+        opened = [await connection(port, target, name, credential, ca) for _ in range(connections)]
         await asyncio.gather(*(_repeat(50, [], call, each) for each in opened))
         latencies: list[float] = []
         before, began = cpu_seconds(pid), time.perf_counter()

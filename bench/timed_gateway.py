@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any
 
-from flowwarden import build, chain
+from flowwarden import chain, run
 
 spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
 
@@ -61,14 +61,14 @@ def main() -> None:
         made.seal = _timed_value("seal", made.seal)
         return made
 
-    build.chain.guard = guard  # type: ignore[attr-defined]
+    run.chain.guard = guard  # type: ignore[attr-defined]
     out = Path(sys.argv[2])
     signal.signal(
         signal.SIGUSR1,
         lambda *_: (out.with_suffix(".tmp").write_text(json.dumps(spent)), out.with_suffix(".tmp").replace(out)),
     )
     signal.signal(signal.SIGUSR2, lambda *_: spent.clear())
-    raise SystemExit(asyncio.run(build.run(Path(sys.argv[1]))))
+    raise SystemExit(asyncio.run(run.run(Path(sys.argv[1]))))
 
 
 def _timed_value(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import hmac
-import json
-import multiprocessing
 import os
-import ssl
 import time
 from contextlib import ExitStack
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 import gate
-from load import REGION, _connection, _lease, certificate, free_port, wait_for_port
+from load import REGION, connection, lease, number, serve_calls
 
 HOST = f"bench.s3.{REGION}.amazonaws.com"
 CHUNK = 1 << 20
@@ -69,36 +63,26 @@ def signed_upload(key: str, secret: str, token: str, size: int) -> tuple[bytes, 
     return head, b"".join(body)
 
 
+async def _take(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Takes an upload and drops it; STS gives its lease."""
+    left = number(head, b"content-length")
+    first = b""
+    while left:
+        got = await reader.read(min(left, 1 << 20))
+        if not got:
+            raise ConnectionError("the upload was cut")
+        first = first or got
+        left -= len(got)
+    writer.write(lease() if b"AssumeRole" in first else b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
 def _serve(port: int, pem: str) -> None:
-    """Takes uploads and drops them; STS gets its lease."""
-
-    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).lower()
-                at = head.find(b"content-length:")
-                left = int(head[at + 15 :].split(b"\r\n")[0]) if at >= 0 else 0
-                first = b""
-                while left:
-                    got = await reader.read(min(left, 1 << 20))
-                    first = first or got
-                    left -= len(got)
-                writer.write(_lease() if b"AssumeRole" in first else b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-    async def main() -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(pem)
-        server = await asyncio.start_server(one, "127.0.0.1", port, ssl=context, limit=1 << 20)
-        await server.serve_forever()
-
-    asyncio.run(main())
+    serve_calls(port, pem, _take)
 
 
-async def _send(port: int, target: str, name: str, credential: str, ca: Path, head: bytes, body: bytes) -> float:
+async def _send(route: gate.Route, head: bytes, body: bytes) -> float:
     """Seconds until the answer."""
-    reader, writer = await _connection(port, target, name, credential, ca)
+    reader, writer = await connection(*route)
     began = time.perf_counter()
     writer.write(head)
     view = memoryview(body)
@@ -129,26 +113,14 @@ def measure(size: int = 256 << 20, rounds: int = 4) -> dict[str, float]:
 def _both(size: int, rounds: int, record: str) -> tuple[float, float]:
     """MB/s of the gate and of a bare mitmdump."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="flowwarden-bench-")))
-        trusted, pem = certificate(folder)
-        upstream = free_port()
-        server = multiprocessing.get_context("spawn").Process(target=_serve, args=(upstream, str(pem)), daemon=True)
-        server.start()
-        stack.callback(server.terminate)
-        wait_for_port(upstream)
-        bearer = gate.token(folder)
-        rules = {"id": "bench", "effect": "allow", "actions": ["s3:PutObject"], "record": record}
-        _process, port = gate.gateway(stack, folder, upstream, trusted, policy=json.dumps({"rules": [rules]}))
-        _plain, plain_port = gate.bare(stack, folder, trusted, "--set", "stream_large_bodies=1")
-        started = gate._session(port, bearer)
-        credential = base64.b64encode(f"flowwarden:{started['handle']}".encode()).decode()
-        keys = dict(started["credentials"])  # type: ignore[call-overload]
+        rule: dict[str, object] = {"id": "bench", "effect": "allow", "actions": ["s3:PutObject"], "record": record}
+        pair = gate.pair(stack, _serve, rule, stream="1")
+        keys = pair.keys
         head, body = signed_upload(keys["AccessKeyId"], keys["SecretAccessKey"], keys.get("SessionToken", ""), size)
-        gate_ca, bare_ca = folder / "state/ca/mitmproxy-ca-cert.pem", folder / "bare/mitmproxy-ca-cert.pem"
         spent = [0.0, 0.0]
         for _ in range(rounds):
-            spent[0] += asyncio.run(_send(port, f"{HOST}:443", HOST, credential, gate_ca, head, body))
-            spent[1] += asyncio.run(_send(plain_port, f"localhost:{upstream}", "localhost", "", bare_ca, head, body))
+            spent[0] += asyncio.run(_send(pair.gate(HOST), head, body))
+            spent[1] += asyncio.run(_send(pair.bare(), head, body))
         return len(body) * rounds / spent[0] / 1e6, len(body) * rounds / spent[1] / 1e6
 
 

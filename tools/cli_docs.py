@@ -12,8 +12,9 @@ FILE = Path(__file__).parents[1] / "docs" / "cli.md"
 HEAD = """# The command line
 
 Made by `make docs` from the help of the commands. Errors are one line on standard error. Exit codes: 0 fine; 1 the answer is
-no (a rule file with errors, an example that failed, a recording that is invalid, a replay that differs); 2 wrong use, or
-something that cannot be read or reached; 3 `verify` could not prove it.
+no (what the gateway refuses or does not know, a token that is not taken, a rule file with errors, an example that failed, a
+recording that is invalid, a replay that differs); 2 wrong use, or something that fails or cannot be read or reached; 3 `verify`
+could not prove it.
 """
 
 

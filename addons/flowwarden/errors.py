@@ -1,6 +1,7 @@
 """Every error that a user or an agent can meet.
 
-FlowwardenError            the base: a message and what to do about it; the command line prints both and exits with 2
+FlowwardenError            the base: a message and what to do about it; the command line prints both and exits with
+│                          its code: 2, or 1 for a token or a call that somebody has looked at and refused
 ├── ConfigError            an option, mitm.conf or the environment is wrong
 ├── RuleError              a rule file is wrong; names file and line
 ├── StoreError             state or recordings cannot be read or written
@@ -51,6 +52,7 @@ class TokenError(FlowwardenError):
     def __init__(self, message: str, code: str = "InvalidToken", hint: str = "") -> None:
         super().__init__(message, hint)
         self.code = code
+        self.exit_code = 2 if code == "IDPCommunicationError" else 1  # an issuer out of reach has refused nothing
 
 
 class Refusal(FlowwardenError):
@@ -66,6 +68,7 @@ class Refusal(FlowwardenError):
         super().__init__(message)
         self.status = status
         self.code = code
+        self.exit_code = 1 if status < 500 else 2
         self.station = station
         self.rule = rule
 

@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,20 @@ from .types import Call, Principal, Request
 Asked = tuple[Request, Principal | None]
 
 
-def explained(file: Path, rules: Path, *, reasons: bool = False) -> Iterator[dict[str, Any]]:
-    """One object a request, in the file's order. ConfigError for a file that is none of the three forms; RuleError."""
+def explained(
+    file: Path, rules: Path, *, groups: Iterable[str] = (), reasons: bool = False
+) -> Iterator[dict[str, Any]]:
+    """One object a request, in the file's order. ConfigError for a file that is none of the three forms; RuleError.
+
+    `groups` are whose requests those are that name no principal themselves (HAR and .mitm never do); empty: nobody's.
+    """
     ruleset, recogniser = load(rules), Recogniser()
     identity = rules / "identity.yaml"
     lending = credentials.load(identity) if identity.is_file() else credentials.CredentialRules()
-    for request, principal in requests(file):
+    member = frozenset(groups)
+    unnamed = Principal("", "", groups=member) if member else None
+    for request, named in requests(file):
+        principal = named or unnamed
         lent = lending.match(principal) if principal else next(iter(lending.entries), None)
         yield explain(request, principal, ruleset, recogniser, account=lent.account if lent else "", reasons=reasons)
 

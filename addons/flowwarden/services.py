@@ -93,8 +93,8 @@ class Services:
     spools: Spools = field(default_factory=lambda: Spools(Path(), 0))
     is_aws_host: Callable[[str], bool] = lambda _host: False
     clock: Callable[[], float] = time.time
-    issued: IssuedUrls = field(default_factory=IssuedUrls)
-    masked_objects: MaskedObjects = field(default_factory=MaskedObjects)
+    issued: IssuedUrls = field(init=False)
+    masked_objects: MaskedObjects = field(init=False)
     anchors: Anchors | None = None
     notifier: Notifier | None = None
     dialled: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -104,6 +104,8 @@ class Services:
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)  # calls by decision and outcome
 
     def __post_init__(self) -> None:
+        self.issued = IssuedUrls(self.sessions.is_live)
+        self.masked_objects = MaskedObjects(self.sessions.is_live)
         self.repeats = Repeats(lambda record: self.note("tunnel", record))
 
     def lending(self, session: Session | None) -> CredentialRule | None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from support.clients import boto_client, eventually
-from support.gateway import POLICY, GatewayProcess
+from support.clients import Keys, ProxyClient, boto_client, eventually, sign
+from support.gateway import POLICY, REGION
 from support.issuer import OidcIssuer
-from support.strict_aws import StrictAws
 from support.way import Way
+
+EC2 = f"ec2.{REGION}.amazonaws.com"
+BODY = b"Action=TerminateInstances&InstanceId.1=i-9&Version=2016-11-15"
 
 
 def rule(action: str, **changes: Any) -> dict[str, Any]:
@@ -21,11 +25,11 @@ def rule(action: str, **changes: Any) -> dict[str, Any]:
     return {"id": action.lower(), "actions": [f"ec2:{action}"], **base, **changes}
 
 
-def gateway_with(folder: Path, issuer: OidcIssuer, aws: StrictAws, *rules: dict[str, Any]) -> GatewayProcess:
+def way_with(folder: Path, issuer: OidcIssuer, *rules: dict[str, Any]) -> AbstractContextManager[Way]:
+    """A gateway that asks by these rules only, before a strict AWS."""
     allowed = [found for found in POLICY["rules"] if found["effect"] != "approve"]
     policy = POLICY | {"rules": [*allowed, *rules]}
-    options = {"warden_http2_hosts": ["ec2.*"]}
-    return GatewayProcess(folder / "gateway", issuer, sandbox=aws.url, policy=policy, options=options)
+    return Way.opened(folder / "gateway", issuer, policy=policy, options={"warden_http2_hosts": ["ec2.*"]})
 
 
 @lru_cache
@@ -39,6 +43,22 @@ def call(env: dict[str, str], method: str = "terminate_instances", **params: Any
         return getattr(client_of(json.dumps(env)), method)(**(params or {"InstanceIds": ["i-1"]}))
     except ClientError as error:
         return error.response["Error"]["Code"], error.response["Error"]["Message"]
+
+
+def signed(
+    env: dict[str, str], body: bytes = BODY, fields: Sequence[tuple[str, str]] = ()
+) -> tuple[str, list[tuple[str, str]]]:
+    """Target and header of a call that no SDK sends."""
+    kind = ("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
+    url = f"https://{EC2}/"
+    return sign(Keys.of(env), "POST", url, service="ec2", region=REGION, fields=[kind, *fields], body=body)
+
+
+def post(client: ProxyClient, env: dict[str, str], body: bytes = BODY, fields: Sequence[tuple[str, str]] = ()) -> None:
+    """Sends such a call over HTTP/1.1 and does not wait for the answer."""
+    target, head = signed(env, body, fields)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in head)
+    client.send(f"POST {target} HTTP/1.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
 
 def mine(way: Way, env: dict[str, str], token: str, state: str = "open") -> list[dict[str, Any]]:

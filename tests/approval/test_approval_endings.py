@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from approval_way import answer, asked, call, gateway_with, mine, rule, sent, state
+from approval_way import answer, asked, call, mine, rule, sent, state, way_with
 from botocore.exceptions import BotoCoreError
 
 from support.clients import boto_client, eventually
 from support.gateway import REGION
 from support.issuer import OidcIssuer
-from support.strict_aws import Answer, Exchange, StrictAws
+from support.strict_aws import Answer, Exchange
 from support.way import Way
 
 JIT = rule("StartInstances", scope="session", **{"for": "30m"})
@@ -26,17 +26,10 @@ SHORT = rule("StopInstances", scope="session", **{"for": "2s"})
 
 @pytest.fixture
 def way(tmp_path: Path, issuer: OidcIssuer) -> Iterator[Way]:
-    with StrictAws(open_sts=True) as aws:
-        uploads = rule("PutObject", actions=["s3:PutObject"], scope="session", **{"for": "6s"})
-        brief = rule("RebootInstances", expires="8s")
-        gateway = gateway_with(tmp_path, issuer, aws, rule("TerminateInstances"), JIT, SHORT, uploads, brief)
-        with gateway:
-            yield Way(aws, gateway, issuer)
-
-
-@pytest.fixture
-def carol(issuer: OidcIssuer) -> str:
-    return issuer.token("carol", ("sre",), owner=None)
+    uploads = rule("PutObject", actions=["s3:PutObject"], scope="session", **{"for": "6s"})
+    brief = rule("RebootInstances", expires="8s")
+    with way_with(tmp_path, issuer, rule("TerminateInstances"), JIT, SHORT, uploads, brief) as way:
+        yield way
 
 
 def slow(way: Way, service: str, action: str) -> tuple[threading.Event, threading.Event]:

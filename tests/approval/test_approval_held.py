@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from approval_way import answer, asked, call, gateway_with, mine, rule, sent, state, waiting
+from approval_way import BODY, EC2, answer, asked, call, mine, post, rule, sent, signed, state, waiting, way_with
 from botocore.exceptions import ClientError
 
-from support.clients import Keys, ProxyClient, boto_client, eventually, sign
+from support.clients import boto_client, eventually
 from support.gateway import REGION
 from support.h2client import Http2Client
 from support.issuer import OidcIssuer
-from support.strict_aws import StrictAws
 from support.tools import AwsCli, NodeSdk
 from support.way import Way
 
@@ -39,28 +38,8 @@ RULES = [
 
 @pytest.fixture(scope="module")
 def _way(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
-    folder = tmp_path_factory.mktemp("held")
-    with StrictAws(open_sts=True) as aws, gateway_with(folder, issuer, aws, *RULES) as gateway:
-        yield Way(aws, gateway, issuer)
-
-
-@pytest.fixture
-def way(_way: Way) -> Iterator[Way]:
-    _way.aws.forget()
-    yield _way
-    _way.aws.forget()
-    assert "Traceback" not in _way.gateway.text
-
-
-@pytest.fixture
-def env(way: Way) -> dict[str, str]:
-    """A session of its own for each test: no question or grant of another test is in it."""
-    return way.gateway.session(subject="alice")
-
-
-@pytest.fixture
-def carol(issuer: OidcIssuer) -> str:
-    return issuer.token("carol", ("sre",), owner=None)
+    with way_with(tmp_path_factory.mktemp("held"), issuer, *RULES) as way:
+        yield way
 
 
 @pytest.mark.parametrize("approve", [True, False])
@@ -140,22 +119,6 @@ def test_a_denial_reaches_the_agent(way: Way, env: dict[str, str], carol: str) -
     assert code == "AccessDenied"
     assert "use the X-Evil: staging account" in message
     assert sent(way, "TerminateInstances") == 0
-
-
-BODY = b"Action=TerminateInstances&InstanceId.1=i-9&Version=2016-11-15"
-EC2 = f"ec2.{REGION}.amazonaws.com"
-
-
-def signed(env: dict[str, str], body: bytes = BODY) -> tuple[str, list[tuple[str, str]]]:
-    kind = (("Content-Type", "application/x-www-form-urlencoded; charset=utf-8"),)
-    return sign(Keys.of(env), "POST", f"https://{EC2}/", service="ec2", region=REGION, fields=kind, body=body)
-
-
-def post(client: ProxyClient, env: dict[str, str], body: bytes = BODY) -> None:
-    """Sends a request over HTTP/1.1 and does not wait for the answer."""
-    target, head = signed(env, body)
-    lines = "".join(f"{name}: {value}\r\n" for name, value in head)
-    client.send(f"POST {target} HTTP/1.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
 
 def withdrawn(way: Way, approval: str, carol: str) -> None:
@@ -369,8 +332,8 @@ def test_many_held_while_others_pass(way: Way, env: dict[str, str], carol: str) 
 def test_on_timeout_allow(tmp_path: Path, issuer: OidcIssuer) -> None:
     """Nobody answers: it passes, as the rule says, and an alarm is in the evidence, at load and at use."""
     lenient = rule("StopInstances", hold="200ms", on_timeout="allow")
-    with StrictAws(open_sts=True) as aws, gateway_with(tmp_path, issuer, aws, lenient) as gateway:
-        way = Way(aws, gateway, issuer)
+    with way_with(tmp_path, issuer, lenient) as way:
+        gateway = way.gateway
         assert sum(record["type"] == "alarm" for record in gateway.evidence()) == 1
         assert not isinstance(call(gateway.session(), "stop_instances"), tuple)
         assert sent(way, "StopInstances") == 1
@@ -381,9 +344,8 @@ def test_on_timeout_allow(tmp_path: Path, issuer: OidcIssuer) -> None:
 
 def test_a_crash_keeps_what_was_answered(tmp_path: Path, issuer: OidcIssuer, carol: str) -> None:
     """kill -9: spent stays spent, open stays open, and a late grant is used once by the same session afterwards."""
-    with StrictAws(open_sts=True) as aws:
-        gateway = gateway_with(tmp_path, issuer, aws, *RULES).start()
-        way = Way(aws, gateway, issuer)
+    with way_with(tmp_path, issuer, *RULES) as way:
+        gateway = way.gateway
         env = gateway.session(subject="alice")
         assert call(env, "stop_instances")[0] == "ApprovalPending"
         used = asked(way, env, carol)
@@ -400,4 +362,3 @@ def test_a_crash_keeps_what_was_answered(tmp_path: Path, issuer: OidcIssuer, car
         assert not isinstance(call(env, "stop_instances", InstanceIds=["i-2"]), tuple)
         assert call(env, "stop_instances", InstanceIds=["i-2"])[0] == "ApprovalPending"
         assert sent(way, "StopInstances") == 2
-        gateway.stop()

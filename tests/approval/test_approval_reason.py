@@ -10,33 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from approval_way import answer, asked, call, gateway_with, mine, rule, sent
+from approval_way import answer, asked, call, mine, rule, sent, way_with
 
 from support.issuer import OidcIssuer
-from support.strict_aws import StrictAws
 from support.way import Way
 
 
 @pytest.fixture(scope="module")
-def way(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
+def _way(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
     wanted = {"requester": {"reason": "required"}}
     rules = [rule("TerminateInstances", **wanted), rule("StopInstances", hold="200ms", on_timeout="allow", **wanted)]
-    with (
-        StrictAws(open_sts=True) as aws,
-        gateway_with(tmp_path_factory.mktemp("reason"), issuer, aws, *rules) as gateway,
-    ):
-        yield Way(aws, gateway, issuer)
-
-
-@pytest.fixture
-def env(way: Way) -> dict[str, str]:
-    way.aws.forget()
-    return way.gateway.session(subject="alice")
-
-
-@pytest.fixture
-def carol(issuer: OidcIssuer) -> str:
-    return issuer.token("carol", ("sre",), owner=None)
+    with way_with(tmp_path_factory.mktemp("reason"), issuer, *rules) as way:
+        yield way
 
 
 def say(way: Way, env: dict[str, str], approval: str, body: Any) -> tuple[int, dict[str, Any]]:

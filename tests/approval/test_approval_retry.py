@@ -9,46 +9,22 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from approval_way import answer, asked, gateway_with, mine, rule, sent, state, waiting
+from approval_way import EC2, answer, asked, mine, post, rule, sent, state, waiting, way_with
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from support.clients import Keys, ProxyClient, boto_client, eventually, sign
-from support.gateway import REGION
+from support.clients import ProxyClient, boto_client, eventually
 from support.issuer import OidcIssuer
-from support.strict_aws import Answer, Exchange, StrictAws
+from support.strict_aws import Answer, Exchange
 from support.tools import AwsCli, NodeSdk
 from support.way import Way
-
-EC2 = f"ec2.{REGION}.amazonaws.com"
-BODY = b"Action=TerminateInstances&InstanceId.1=i-9&Version=2016-11-15"
-FORM = ("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
 
 
 @pytest.fixture(scope="module")
 def _way(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
-    folder = tmp_path_factory.mktemp("retry")
     rules = [rule("TerminateInstances"), rule("DeleteTable", actions=["dynamodb:DeleteTable"])]
-    with StrictAws(open_sts=True) as aws, gateway_with(folder, issuer, aws, *rules) as gateway:
-        yield Way(aws, gateway, issuer)
-
-
-@pytest.fixture
-def way(_way: Way) -> Iterator[Way]:
-    _way.aws.forget()
-    yield _way
-    _way.aws.forget()
-    assert "Traceback" not in _way.gateway.text
-
-
-@pytest.fixture
-def env(way: Way) -> dict[str, str]:
-    return way.gateway.session(subject="alice")
-
-
-@pytest.fixture
-def carol(issuer: OidcIssuer) -> str:
-    return issuer.token("carol", ("sre",), owner=None)
+    with way_with(tmp_path_factory.mktemp("retry"), issuer, *rules) as way:
+        yield way
 
 
 def events(way: Way, approval: str) -> list[str]:
@@ -104,20 +80,17 @@ def test_the_aws_cli(way: Way, env: dict[str, str], carol: str, aws_cli: AwsCli)
     assert sent(way, "TerminateInstances") == 1
 
 
-def post(way: Way, env: dict[str, str], invocation: str) -> ProxyClient:
-    """Sends one attempt and does not wait for its answer."""
-    fields = [FORM, *([("amz-sdk-invocation-id", invocation)] if invocation else [])]
-    target, head = sign(Keys.of(env), "POST", f"https://{EC2}/", service="ec2", region=REGION, fields=fields, body=BODY)
+def attempt(way: Way, env: dict[str, str], invocation: str) -> ProxyClient:
+    """Sends one attempt of an invocation and does not wait for its answer."""
     client = way.tunnel(env, EC2)
-    lines = "".join(f"{name}: {value}\r\n" for name, value in head)
-    client.send(f"POST {target} HTTP/1.1\r\n{lines}Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY)
+    post(client, env, fields=[("amz-sdk-invocation-id", invocation)] if invocation else [])
     return client
 
 
 def test_two_attempts_that_are_both_connected(way: Way, env: dict[str, str], carol: str) -> None:
     """A first connection that died unseen: the call is carried out once, and whoever still listens gets its answer."""
     invocation = str(uuid.uuid4())
-    first, second = post(way, env, invocation), post(way, env, invocation)
+    first, second = attempt(way, env, invocation), attempt(way, env, invocation)
     approval = asked(way, env, carol)
     eventually(lambda: waiting(way, approval) == 2, what="the second to join")
     assert answer(way, approval, carol) == 200
@@ -126,7 +99,7 @@ def test_two_attempts_that_are_both_connected(way: Way, env: dict[str, str], car
     assert sent(way, "TerminateInstances") == 1
     notes = [r["notes"] for r in way.gateway.evidence() if r["type"] == "outcome" and r.get("notes")]
     assert len(notes) == 1 and "a retry" in notes[0][0]
-    late = post(way, env, invocation)  # an answer that was lost on its way back
+    late = attempt(way, env, invocation)  # an answer that was lost on its way back
     assert late.reply("POST").body == one.body
     assert sent(way, "TerminateInstances") == 1 and mine(way, env, carol) == []
     assert way.gateway.run("verify").returncode == 0
@@ -137,12 +110,12 @@ def test_what_is_no_retry(way: Way, env: dict[str, str], carol: str, invocation:
     """Another invocation, none, one that is none, or another session's: a new question. The id opens nothing."""
     known = str(uuid.uuid4())
     used = {"another": str(uuid.uuid4()), "none": "", "short": "1", "a session's": known}[invocation]
-    first = post(way, env, "1" if invocation == "short" else known)
+    first = attempt(way, env, "1" if invocation == "short" else known)
     approval = asked(way, env, carol)
     assert answer(way, approval, carol) == 200
     assert first.reply("POST").status == 200
     asker = way.gateway.session(subject="alice") if invocation == "a session's" else env
-    second = post(way, asker, used)
+    second = attempt(way, asker, used)
     assert answer(way, asked(way, asker, carol), carol, False, "enough") == 200
     assert "enough" in second.reply("POST").text
     assert sent(way, "TerminateInstances") == 1

@@ -15,10 +15,9 @@ from botocore.exceptions import ClientError
 
 from support.chunks import chunked_upload
 from support.clients import Keys, ProxyClient, boto_client, eventually, sign
-from support.gateway import POLICY, REGION, GatewayProcess
+from support.gateway import POLICY, REGION
 from support.h2client import Http2Client
 from support.issuer import OidcIssuer
-from support.strict_aws import StrictAws
 from support.tools import AwsCli
 from support.way import Way
 
@@ -46,38 +45,17 @@ def rule(name: str, **changes: Any) -> dict[str, Any]:
 def _way(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
     rules = [*POLICY["rules"], rule("held"), rule("late", hold="200ms"), rule("jit", scope="session", **{"for": "30m"})]
     options = {"warden_body_limit": "1m", "warden_spool_limit": "8m", "warden_http2_hosts": ["*.s3.*"]}
-    with StrictAws(open_sts=True) as aws:
-        gateway = GatewayProcess(
-            tmp_path_factory.mktemp("uploads"),
-            issuer,
-            sandbox=aws.url,
-            policy=POLICY | {"rules": rules},
-            options=options,
-        )
-        with gateway:
-            way = Way(aws, gateway, issuer)
-            s3 = boto_client("s3", gateway.session())
-            s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-            yield way
+    policy = POLICY | {"rules": rules}
+    with Way.opened(tmp_path_factory.mktemp("uploads"), issuer, policy=policy, options=options) as way:
+        s3 = boto_client("s3", way.gateway.session())
+        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        yield way
 
 
 @pytest.fixture
-def way(_way: Way) -> Iterator[Way]:
-    _way.aws.forget()
-    yield _way
-    _way.aws.forget()
-    assert "Traceback" not in _way.gateway.text
-    eventually(lambda: not spools(_way), what="the end of every spool")
-
-
-@pytest.fixture
-def env(way: Way) -> dict[str, str]:
-    return way.gateway.session(subject="alice")
-
-
-@pytest.fixture
-def carol(issuer: OidcIssuer) -> str:
-    return issuer.token("carol", ("sre",), owner=None)
+def way(way: Way) -> Iterator[Way]:
+    yield way
+    eventually(lambda: not spools(way), what="the end of every spool")
 
 
 def spools(way: Way) -> list[str]:

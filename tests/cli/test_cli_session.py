@@ -52,7 +52,7 @@ def internal(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
 
 def test_what_the_gateway_refuses_is_told_in_its_words(internal: ThreadingHTTPServer, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["session", "start", "--folder", str(tmp_path)])
-    assert (done.exit_code, done.stderr) == (2, "flowwarden: the token is not base64url\n")
+    assert (done.exit_code, done.stderr) == (1, "flowwarden: the token is not base64url\n")
 
 
 def test_a_session_that_was_not_meant_is_not_renewed(internal: ThreadingHTTPServer) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.gateway import POLICY, GatewayProcess
+from support.gateway import POLICY
 from support.issuer import OidcIssuer
-from support.strict_aws import StrictAws
 from support.way import Way
 
 QUICK = {
@@ -44,21 +43,15 @@ VENDING = {
 @pytest.fixture(scope="session")
 def _way(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
     policy = POLICY | {"rules": [*POLICY["rules"], QUICK, SIGNED, MODELS, VENDING]}
-    with StrictAws(open_sts=True) as aws:
-        gateway = GatewayProcess(tmp_path_factory.mktemp("e2e"), issuer, sandbox=aws.url, policy=policy)
-        with gateway:
-            yield Way(aws, gateway, issuer)
+    with Way.opened(tmp_path_factory.mktemp("e2e"), issuer, policy=policy) as way:
+        yield way
 
 
 @pytest.fixture
 def way(_way: Way) -> Iterator[Way]:
-    """The shared way, with nothing scripted and nothing seen yet. No test may leave a traceback in the gateway's output."""
-    _way.aws.forget()
-    printed = len(_way.gateway.output)
-    yield _way
-    _way.aws.forget()
-    news = "".join(_way.gateway.output[printed:])
-    assert "Traceback" not in news, news
+    """The shared way, with nothing scripted and nothing seen yet."""
+    with _way.fresh() as way:
+        yield way
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from support.clients import Keys, sign
-from support.gateway import REGION, GatewayProcess
+from support.gateway import REGION
 from support.h2client import Http2Client
 from support.issuer import OidcIssuer
-from support.strict_aws import StrictAws
 from support.way import Way
 
 S3_HOST = f"bucket.s3.{REGION}.amazonaws.com"
@@ -20,11 +19,8 @@ QUERY = "/?Action=GetCallerIdentity&Version=2011-06-15"
 
 @pytest.fixture(scope="module")
 def _way2(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
-    with StrictAws(open_sts=True) as aws:
-        folder = tmp_path_factory.mktemp("e2e-h2")
-        gateway = GatewayProcess(folder, issuer, sandbox=aws.url, options={"warden_http2_hosts": ["*"]})
-        with gateway:
-            yield Way(aws, gateway, issuer)
+    with Way.opened(tmp_path_factory.mktemp("e2e-h2"), issuer, options={"warden_http2_hosts": ["*"]}) as way:
+        yield way
 
 
 @pytest.fixture

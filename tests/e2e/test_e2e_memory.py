@@ -10,7 +10,6 @@ from botocore.exceptions import ClientError
 from support.clients import Keys, boto_client, eventually, sign
 from support.gateway import REGION, GatewayProcess
 from support.issuer import OidcIssuer
-from support.strict_aws import StrictAws
 from support.way import Way
 
 HOST = f"dynamodb.{REGION}.amazonaws.com"
@@ -20,10 +19,8 @@ ITEM = {"k": {"S": "a" * 250_000}}
 @pytest.fixture
 def small(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
     options = {"warden_body_limit": "300k", "warden_session_memory": "300k", "warden_memory": "700k"}
-    with StrictAws(open_sts=True) as aws:
-        folder = tmp_path_factory.mktemp("memory")
-        with GatewayProcess(folder, issuer, sandbox=aws.url, options=options) as gateway:
-            yield Way(aws, gateway, issuer)
+    with Way.opened(tmp_path_factory.mktemp("memory"), issuer, options=options) as way:
+        yield way
 
 
 def test_a_session_has_its_share(small: Way) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from flowwarden import build
 from flowwarden.errors import FlowwardenError
+from flowwarden.run import run
 from support.clients import boto_client, eventually
 from support.gateway import POLICY, GatewayProcess
 from support.issuer import OidcIssuer
@@ -72,7 +72,7 @@ async def test_an_option_that_opens_the_gate_or_is_none(make: Make, name: str, v
     """An error that names the option, before anything is written. In this process, for speed."""
     gateway = make(options={name: value})
     with pytest.raises(FlowwardenError) as caught:
-        await asyncio.wait_for(build.run(gateway.conf), 4)
+        await asyncio.wait_for(run(gateway.conf), 4)
     assert name in str(caught.value)
     assert not gateway.recordings.exists() or not list(gateway.recordings.rglob("*.ndjson"))
 

@@ -18,10 +18,10 @@ import pytest
 
 from support.chunks import chunked_upload
 from support.clients import Keys, ProxyClient, Reply, boto_client, eventually, sign
-from support.gateway import POLICY, REGION, GatewayProcess
+from support.gateway import POLICY, REGION
 from support.h2client import Http2Client, Http2Stream
 from support.issuer import OidcIssuer
-from support.strict_aws import Answer, Exchange, Seen, StrictAws
+from support.strict_aws import Answer, Exchange, Seen
 from support.way import Way
 
 SIZE = (1 << 30) if os.environ.get("FLOWWARDEN_SOAK") else (128 << 20)
@@ -44,17 +44,14 @@ HOLD = {
 @pytest.fixture(scope="module")
 def streams(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
     policy = POLICY | {"rules": [*POLICY["rules"], HOLD]}
-    with StrictAws(open_sts=True) as aws:
-        folder, options = tmp_path_factory.mktemp("streams"), {"warden_http2_hosts": [HOST2]}
-        gateway = GatewayProcess(folder, issuer, sandbox=aws.url, policy=policy, options=options)
-        with gateway:
-            way = Way(aws, gateway, issuer)
-            s3 = boto_client("s3", gateway.session())  # everything is loaded before memory is measured
-            s3.put_object(Bucket="bucket", Key="warm", Body=bytes(9 << 20))
-            s3.get_object(Bucket="bucket", Key="warm")["Body"].read()
-            gateway.questions(issuer.token("carol", ("sre",), owner=None))
-            stalled(lambda: status(way, "VmRSS"))  # the tables of all services are loaded meanwhile
-            yield way
+    folder, options = tmp_path_factory.mktemp("streams"), {"warden_http2_hosts": [HOST2]}
+    with Way.opened(folder, issuer, policy=policy, options=options) as way:
+        s3 = boto_client("s3", way.gateway.session())  # everything is loaded before memory is measured
+        s3.put_object(Bucket="bucket", Key="warm", Body=bytes(9 << 20))
+        s3.get_object(Bucket="bucket", Key="warm")["Body"].read()
+        way.gateway.questions(issuer.token("carol", ("sre",), owner=None))
+        stalled(lambda: status(way, "VmRSS"))  # the tables of all services are loaded meanwhile
+        yield way
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from support.clients import Keys, Reply, eventually, sign
-from support.gateway import POLICY, REGION, ROLE, GatewayProcess, identity
+from support.gateway import POLICY, REGION, ROLE, identity
 from support.issuer import OidcIssuer
-from support.strict_aws import Answer, Exchange, StrictAws
+from support.strict_aws import Answer, Exchange
 from support.way import Way
 
 OTHER = "210987654321"
@@ -40,19 +40,15 @@ LENT = {"groups": ["developers"], "assume_role": ROLE, "accounts": [ROLE.split("
 @pytest.fixture(scope="module")
 def _way(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
     policy = POLICY | {"rules": [*POLICY["rules"], *RULES]}
-    with StrictAws(open_sts=True) as aws:
-        rules = identity(issuer, credentials=[LENT])
-        folder = tmp_path_factory.mktemp("agent")
-        with GatewayProcess(folder, issuer, sandbox=aws.url, policy=policy, identity_rules=rules) as gateway:
-            yield Way(aws, gateway, issuer)
+    rules = identity(issuer, credentials=[LENT])
+    with Way.opened(tmp_path_factory.mktemp("agent"), issuer, policy=policy, identity_rules=rules) as way:
+        yield way
 
 
 @pytest.fixture
 def way(_way: Way) -> Iterator[Way]:
-    _way.aws.forget()
-    yield _way
-    _way.aws.forget()
-    assert "Traceback" not in _way.gateway.text, _way.gateway.text
+    with _way.fresh() as way:
+        yield way
 
 
 @pytest.fixture(scope="module")

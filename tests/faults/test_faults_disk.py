@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flowwarden import build
+from flowwarden import health
 from support import whole as support
 from support.whole import Whole, whole
 
@@ -55,10 +55,10 @@ async def test_full_or_read_only_at_intent(
         assert answer.status == 503
         assert b"cannot record" in answer.body or b"nothing can be recorded" in answer.body
         assert gateway.upstream.requests == []
-        assert build.health(gateway.services)["ready"] is False
-        [why] = build.health(gateway.services)["problems"]
-        told = build.tell(gateway.services, [])
-        assert build.tell(gateway.services, told) == told == [why]
+        assert health.health(gateway.services)["ready"] is False
+        [why] = health.health(gateway.services)["problems"]
+        told = health.tell(gateway.services, [])
+        assert health.tell(gateway.services, told) == told == [why]
         assert [record.getMessage() for record in caplog.records if record.name == "flowwarden"].count(
             f"problem: {why}"
         ) == 1
@@ -106,11 +106,11 @@ async def test_an_index_that_somebody_locks(gateway: Whole) -> None:
         lock = sqlite3.connect(path, isolation_level=None)
         lock.execute("BEGIN EXCLUSIVE")
         assert (await gateway.get("h1", "/two")).status == 200
-        await eventually(lambda: "locked" in " ".join(build.health(services)["problems"]))
-        assert build.health(services)["ready"] is True
+        await eventually(lambda: "locked" in " ".join(health.health(services)["problems"]))
+        assert health.health(services)["ready"] is True
         lock.execute("ROLLBACK")
         lock.close()
-        await eventually(lambda: build.health(services)["problems"] == [] and len(rows(path)) == 2)
+        await eventually(lambda: health.health(services)["problems"] == [] and len(rows(path)) == 2)
     finally:
         await asyncio.to_thread(services.indexer.stop)
 

@@ -5,35 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from masking_tools import SHIPPED
+from masking_tools import EVERYTHING, SHIPPED
 
-from support.gateway import GatewayProcess
 from support.issuer import OidcIssuer
-from support.strict_aws import StrictAws
 from support.way import Way
-
-POLICY = {
-    "default": "deny",
-    "rules": [{"id": "all", "effect": "allow", "groups": ["developers"], "actions": ["*"]}],
-}
 
 
 @pytest.fixture(scope="session")
 def _masked_way(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Iterator[Way]:
-    with StrictAws(open_sts=True) as aws:
-        folder = tmp_path_factory.mktemp("masking")
-        rules = SHIPPED.read_text()
-        with GatewayProcess(folder, issuer, sandbox=aws.url, policy=POLICY, masks=rules) as gateway:  # type: ignore[arg-type]
-            yield Way(aws, gateway, issuer)
+    with Way.opened(tmp_path_factory.mktemp("masking"), issuer, policy=EVERYTHING, masks=SHIPPED.read_text()) as way:
+        yield way
 
 
 @pytest.fixture
 def masked_way(_masked_way: Way) -> Iterator[Way]:
     """The shared way, with nothing scripted and nothing seen yet."""
-    _masked_way.aws.forget()
-    yield _masked_way
-    _masked_way.aws.forget()
-    assert "Traceback" not in _masked_way.gateway.text, _masked_way.gateway.text
+    with _masked_way.fresh() as way:
+        yield way
 
 
 @pytest.fixture(scope="session")

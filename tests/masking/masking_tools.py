@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
 import random
 import string
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+
+from awscrt import checksums
 
 from flowwarden.masking import rules
 from flowwarden.masking.masker import Masker
@@ -13,7 +19,25 @@ from flowwarden.types import Action, Call, Headers, Operation
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "rules" / "masks.yaml"
+EVERYTHING = {
+    "default": "deny",
+    "rules": [{"id": "all", "effect": "allow", "groups": ["developers"], "actions": ["*"]}],
+}  # what masks are tried with must not be refused for another reason
 _ALNUM = string.ascii_letters + string.digits
+
+
+def _b64(number: int, size: int) -> str:
+    return base64.b64encode(number.to_bytes(size, "big")).decode()
+
+
+SUMS: dict[str, Callable[[bytes], str]] = {
+    "crc32": lambda data: _b64(binascii.crc32(data), 4),
+    "crc32c": lambda data: _b64(checksums.crc32c(data), 4),
+    "crc64nvme": lambda data: _b64(checksums.crc64nvme(data), 8),
+    "sha1": lambda data: base64.b64encode(hashlib.sha1(data).digest()).decode(),
+    "sha256": lambda data: base64.b64encode(hashlib.sha256(data).digest()).decode(),
+}
+"""The checksums of S3, as their header fields have them."""
 
 
 def alnum(count: int, seed: int = 7) -> str:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
-from collections.abc import Callable
 from typing import Any
 
 import boto3
 import pytest
-from awscrt import checksums
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import FlexibleChecksumError
 from botocore.loaders import Loader
-from masking_tools import alnum, aws_secret, call, github, headers, shipped
+from masking_tools import SUMS, alnum, aws_secret, call, github, headers, shipped
 
 from flowwarden.types import Headers
 
@@ -70,17 +67,6 @@ def _masked(
     return status, out.headers, out.body
 
 
-def _b64(number: int, size: int) -> str:
-    return base64.b64encode(number.to_bytes(size, "big")).decode()
-
-
-SUMS: dict[str, Callable[[bytes], str]] = {
-    "crc32": lambda data: _b64(binascii.crc32(data), 4),
-    "crc32c": lambda data: _b64(checksums.crc32c(data), 4),
-    "crc64nvme": lambda data: _b64(checksums.crc64nvme(data), 8),
-    "sha1": lambda data: base64.b64encode(hashlib.sha1(data).digest()).decode(),
-    "sha256": lambda data: base64.b64encode(hashlib.sha256(data).digest()).decode(),
-}
 OBJECT = f"[default]\naws_secret_access_key = {aws_secret()}\n".encode()
 
 

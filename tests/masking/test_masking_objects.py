@@ -18,7 +18,7 @@ import pytest
 from botocore.exceptions import ClientError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from masking_tools import alnum, call, github, headers, masker, shipped
+from masking_tools import EVERYTHING, alnum, call, github, headers, masker, shipped
 
 from flowwarden.errors import Refusal
 from flowwarden.masking import jsondull, jsonfields, ranges
@@ -30,9 +30,7 @@ from flowwarden.masking.model import Mask
 from flowwarden.masking.values import Run
 from flowwarden.types import Call
 from support.clients import boto_client
-from support.gateway import GatewayProcess
 from support.issuer import OidcIssuer
-from support.strict_aws import StrictAws
 from support.tools import AwsCli
 from support.way import Way
 
@@ -535,14 +533,8 @@ def test_masking_objects_ends_soon(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def way(tmp_path_factory: pytest.TempPathFactory, issuer: OidcIssuer) -> Any:
-    policy = {
-        "default": "deny",
-        "rules": [{"id": "all", "effect": "allow", "groups": ["developers"], "actions": ["*"]}],
-    }
-    with StrictAws(open_sts=True) as aws:
-        folder = tmp_path_factory.mktemp("objects")
-        with GatewayProcess(folder, issuer, sandbox=aws.url, policy=policy, masks=RULES) as gateway:
-            yield Way(aws, gateway, issuer)
+    with Way.opened(tmp_path_factory.mktemp("objects"), issuer, policy=EVERYTHING, masks=RULES) as way:
+        yield way
 
 
 def test_masking_objects_boto3_and_cli(way: Way, aws_cli: AwsCli, tmp_path: Path) -> None:

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from awscrt import checksums
 from botocore.config import Config
-from masking_tools import alnum, aws_secret, github
+from masking_tools import SUMS, alnum, aws_secret, github
 
 from support.clients import boto_client
 from support.strict_aws import Answer, Exchange
@@ -32,17 +31,6 @@ BLOB = base64.b64encode(TEXT.encode()).decode()
 SETTINGS = Config(response_checksum_validation="when_supported", s3={"addressing_style": "virtual"})
 
 
-def _b64(number: int, size: int) -> str:
-    return base64.b64encode(number.to_bytes(size, "big")).decode()
-
-
-SUMS: dict[str, Callable[[bytes], str]] = {
-    "crc32": lambda data: _b64(binascii.crc32(data), 4),
-    "crc32c": lambda data: _b64(checksums.crc32c(data), 4),
-    "crc64nvme": lambda data: _b64(checksums.crc64nvme(data), 8),
-    "sha1": lambda data: base64.b64encode(hashlib.sha1(data).digest()).decode(),
-    "sha256": lambda data: base64.b64encode(hashlib.sha256(data).digest()).decode(),
-}
 ROWS = "".join(f"{n} {alnum(40, n)}\n" for n in range(60_000))
 OBJECTS = {
     "small": f"[default]\naws_secret_access_key = {aws_secret()}\nregion = eu-west-1\n".encode(),

@@ -151,14 +151,18 @@ def test_masking_ordinary_requests_have_no_mask() -> None:
 
 def test_masking_objects_seen_masked_are_not_overwritten() -> None:
     """Only in the session that saw the mask, only that object, until the session ends."""
-    seen = writeback.MaskedObjects()
+    live = {"s1", "s2"}
+    seen = writeback.MaskedObjects(live.__contains__)
     params = {"Bucket": "b", "Key": "k"}
     seen.remember("s1", call("s3:GetObject", params=params))
     put = call("s3:PutObject", params=params)
     assert seen.would_overwrite("s1", put) and not seen.would_overwrite("s2", put)
     assert not seen.would_overwrite("s1", call("s3:PutObject", params={"Bucket": "b", "Key": "other"}))
     assert not seen.would_overwrite("s1", call("s3:GetObject", params=params))
+    live.remove("s1")
     seen.forget("s1")
+    assert not seen.would_overwrite("s1", put)
+    seen.remember("s1", call("s3:GetObject", params=params))  # an answer that was late
     assert not seen.would_overwrite("s1", put)
 
 

@@ -379,6 +379,32 @@ def test_reconcile(tmp_path, day):
     assert [seen.request_id for seen in found.missing] == ["r2"]
 
 
+@pytest.mark.parametrize(
+    ("role", "arn", "ours"),
+    [
+        ("arn:aws:iam::2:role/ci", "arn:aws:sts::2:assumed-role/ci/build-7", True),
+        ("arn:aws:iam::2:role/team/a/ci", "arn:aws:sts::2:assumed-role/ci/build-7", True),  # STS leaves the path out
+        ("arn:aws-cn:iam::2:role/ci", "arn:aws-cn:sts::2:assumed-role/ci/build-7", True),
+        ("arn:aws:iam::2:role/ci", "arn:aws:sts::3:assumed-role/ci/build-7", False),
+        ("arn:aws:iam::2:role/ci", "arn:aws:sts::2:assumed-role/ci2/build-7", False),
+        ("arn:aws:iam::2:role/ci", "arn:aws:iam::2:user/ci", False),
+    ],
+)
+def test_reconcile_knows_a_role_by_its_sessions(tmp_path, day, role, arn, ours):
+    """Not every event of an assumed role says who issued the session; its own ARN always names the role."""
+    trail = tmp_path / "trail.json"
+    who = {"type": "AssumedRole", "accessKeyId": "other", "arn": arn}
+    trail.write_text(json.dumps({"Records": [event("r9", userIdentity=who)]}))
+    assert [seen.request_id for seen in reconcile(day, [trail], roles=[role]).beside] == ["r9"] * ours
+
+
+def test_reconcile_knows_a_lease_s_role_by_its_sessions(tmp_path, day):
+    trail = tmp_path / "trail.json"
+    who = {"type": "AssumedRole", "accessKeyId": "other", "arn": "arn:aws:sts::1:assumed-role/agents/by-hand"}
+    trail.write_text(json.dumps(event("r9", userIdentity=who)))
+    assert reconcile(day, [trail]).exit_code == 1
+
+
 def test_reconcile_forms_of_export(tmp_path, day):
     """JSON lines, and what `aws cloudtrail lookup-events` prints."""
     lines, looked = tmp_path / "a.jsonl", tmp_path / "b.json"

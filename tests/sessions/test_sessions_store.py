@@ -250,6 +250,18 @@ def test_a_flood_of_sessions(store: SessionStore, clock: Clock, monkeypatch: pyt
     assert store.start(token(clock))
 
 
+def test_whoever_hears_of_an_end_finds_the_session_no_longer_live(store: SessionStore, clock: Clock) -> None:
+    """Else what clears a session's things could run before something that still keeps more."""
+    seen: list[bool] = []
+    session, _ = store.start(token(clock))
+    store.on_ended(lambda ended, _reason: seen.append(store.is_live(ended.id)))
+    assert store.is_live(session.id) and not store.is_live("unknown")
+    clock.now = session.expires
+    assert store.is_live(session.id), "nobody has been told yet"
+    store.expire()
+    assert seen == [False]
+
+
 def test_an_end_counts_even_when_the_disk_does_not_take_it(store: SessionStore, clock: Clock) -> None:
     """A full disk must not keep a session alive: it is ended in memory, listeners hear it, and the error is told."""
     heard: list[str] = []

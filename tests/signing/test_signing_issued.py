@@ -31,7 +31,8 @@ def presigned(url=LAYER, method="GET") -> tuple[str, Request]:
 )
 def test_issued_url(spell):
     """In the member that AWS fills, however escaped."""
-    issued = IssuedUrls()
+    live = {"one"}
+    issued = IssuedUrls(live.__contains__)
     url, request = presigned()
     assert issued.note("one", GET_FUNCTION, spell(url).encode()) == 1
     assert issued.allows("one", request)
@@ -49,8 +50,10 @@ def test_issued_url(spell):
         presigned()[1],
     ):
         assert not issued.allows("one", wrong)
+    live.clear()
     issued.forget("one")
     issued.forget("one")
+    assert issued.note("one", GET_FUNCTION, spell(url).encode()) == 0, "an answer that was late"
     assert not issued.allows("one", request)
 
 
@@ -70,7 +73,8 @@ def test_issued_url(spell):
 )
 def test_other_urls_are_not_noted(url):
     """Only https, only S3's hosts, only with a signature."""
-    assert IssuedUrls().note("one", GET_FUNCTION, json.dumps({"Code": {"Location": url}}).encode()) == 0
+    body = json.dumps({"Code": {"Location": url}}).encode()
+    assert IssuedUrls({"one"}.__contains__).note("one", GET_FUNCTION, body) == 0
     assert urlsplit(url).scheme
 
 
@@ -89,14 +93,14 @@ def test_what_an_agent_can_write_counts_for_nothing(operation, document):
     """An object, an item, a description: read back, it is not an address that AWS gave out."""
     url, request = presigned()
     body = url if document is None else json.dumps(document).replace(LAYER, url)
-    issued = IssuedUrls()
+    issued = IssuedUrls({"one"}.__contains__)
     assert issued.note("one", Operation(*operation.split(":")), body.encode()) == 0
     assert not issued.allows("one", request)
 
 
 def test_bounded():
     """Answers full of URLs do not fill the memory."""
-    issued = IssuedUrls()
+    issued = IssuedUrls({"one"}.__contains__)
     urls = [{"url": f"https://b.s3.amazonaws.com/{i}?X-Amz-Signature=0"} for i in range(MOST + 10)]
     body = json.dumps({"artifacts": urls}).encode()
     assert issued.note("one", Operation("devicefarm", "ListArtifacts"), body) == MOST + 10

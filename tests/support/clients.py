@@ -51,10 +51,13 @@ class ProxyClient:
     `tunnel(host)` does CONNECT and TLS; `connect`, `start_tls` and `send` are the single steps.
     """
 
-    def __init__(self, port: int, ca: Path | str | None = None, *, credential: str = "", timeout: float = 20) -> None:
+    def __init__(
+        self, port: int, ca: Path | str | None = None, *, credential: str = "", timeout: float = 20, source: str = ""
+    ) -> None:
         self.ca = str(ca) if ca else None
         self.credential = credential
-        self.stream = Stream(socket.create_connection(("127.0.0.1", port), timeout=timeout))
+        address = (source, 0) if source else None
+        self.stream = Stream(socket.create_connection(("127.0.0.1", port), timeout=timeout, source_address=address))
         self.stream.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> ProxyClient:

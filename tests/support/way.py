@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 from .clients import Keys, ProxyClient, Reply, sign
 from .gateway import REGION, GatewayProcess
@@ -17,6 +21,23 @@ class Way:
     aws: StrictAws
     gateway: GatewayProcess
     issuer: OidcIssuer
+
+    @classmethod
+    @contextmanager
+    def opened(cls, folder: Path, issuer: OidcIssuer, **settings: Any) -> Iterator[Self]:
+        """A gateway in that folder before a strict AWS of its own; `settings` are GatewayProcess's."""
+        with StrictAws(open_sts=True) as aws, GatewayProcess(folder, issuer, sandbox=aws.url, **settings) as gateway:
+            yield cls(aws, gateway, issuer)
+
+    @contextmanager
+    def fresh(self) -> Iterator[Self]:
+        """For one test of many: nothing scripted, nothing seen; it may leave no traceback in the gateway's output."""
+        self.aws.forget()
+        printed = len(self.gateway.output)
+        yield self
+        self.aws.forget()
+        news = "".join(self.gateway.output[printed:])
+        assert "Traceback" not in news, news
 
     @property
     def calls(self) -> list[Seen]:

@@ -25,7 +25,7 @@ _SHIPPED = ("mitm.conf", "rules")
 @click.option("--sandbox-host", metavar="HOST", help="A host other than loopback that warden_sandbox may name.")
 def run(conf: Path | None, sets: tuple[str, ...], web: bool, sandbox_host: str | None) -> None:
     """The gateway. Stops on SIGTERM when the calls under way have ended; a second signal stops it at once."""
-    from ..build import run as serve
+    from ..run import run as serve
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log that is read while the gateway runs

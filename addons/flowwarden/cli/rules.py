@@ -78,13 +78,16 @@ def test(folder: Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
+@click.option(
+    "--group", "groups", multiple=True, metavar="G", help="A group of whoever asks, where the file names no principal."
+)
 @rules_option
 @click.option("--reasons", is_flag=True, help="Every rule that matched, with what held.")
-def explain(file: Path, folder: Path, reasons: bool) -> None:
+def explain(file: Path, groups: tuple[str, ...], folder: Path, reasons: bool) -> None:
     """Recognises and decides requests from JSON lines, HAR or .mitm; one JSON object a line, in the same order."""
     from ..explain import explained
 
-    for line in explained(file, folder, reasons=reasons):
+    for line in explained(file, folder, groups=groups, reasons=reasons):
         click.echo(json.dumps(line, ensure_ascii=False))
 
 

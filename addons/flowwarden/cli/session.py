@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
 from ..credentials import names
-from ..errors import ConfigError, FlowwardenError, TokenError
+from ..errors import ConfigError, FlowwardenError, Refusal, TokenError
 from ..operators.client import Client
 from .common import admin_option, console, json_option, print_json, show, token, token_option
 from .tables import table
@@ -287,7 +287,9 @@ def _explain(error: urllib.error.HTTPError) -> FlowwardenError:
         message, code = str(told["message"]), str(told["code"])
     except (ValueError, KeyError, TypeError):
         message, code = body.decode("utf-8", "replace").strip() or str(error), "InvalidToken"
-    return TokenError(message, code) if error.code in (401, 403, 407) else FlowwardenError(message)
+    if error.code in (401, 403, 407):
+        return TokenError(message, code)
+    return Refusal(message, status=error.code, code=code)
 
 
 def _with_host(told: str, proxy: str) -> str:

@@ -119,15 +119,19 @@ class Watch:
 
 
 class MaskedObjects:
-    """The S3 objects that each session has seen masked: (bucket, key), the newest few thousand a session."""
+    """The S3 objects that each session has seen masked: (bucket, key), the newest few thousand a session.
 
-    def __init__(self) -> None:
+    `is_live` says whether a session's end is still to come, which will clear what is kept for it.
+    """
+
+    def __init__(self, is_live: Callable[[str], bool]) -> None:
+        self._is_live = is_live
         self._seen: dict[str, OrderedDict[tuple[str, str], None]] = {}
 
     def remember(self, session: str, call: Call) -> None:
-        """A GetObject answer of this call was masked."""
+        """A GetObject answer of this call was masked. One that came after its session's end leaves nothing behind."""
         where = _object(call)
-        if where is None:
+        if where is None or not self._is_live(session):
             return
         seen = self._seen.setdefault(session, OrderedDict())
         seen[where] = None

@@ -148,23 +148,30 @@ def _trailers(data: Any, headers: Headers | None, trailers: Headers | None) -> b
     return _headers(trailers)
 
 
+def _message(data: Any, headers: Headers | None, body: bytes | None, trailers: Headers | None) -> tuple[bytes, ...]:
+    """What a request's and a response's states begin with."""
+    return (
+        b"12:http_version;",
+        _raw(data.http_version),
+        b"7:headers;",
+        _headers(data.headers.fields if headers is None else headers),
+        b"7:content;",
+        _body(body),
+        b"8:trailers;",
+        _trailers(data, headers, trailers),
+        b"15:timestamp_start;",
+        _number(data.timestamp_start),
+        b"13:timestamp_end;",
+        _number(data.timestamp_end),
+    )
+
+
 def _request(
     data: Any, headers: Headers | None, body: bytes | None, path: bytes | None, trailers: Headers | None
 ) -> bytes:
     inner = b"".join(
         (
-            b"12:http_version;",
-            _raw(data.http_version),
-            b"7:headers;",
-            _headers(data.headers.fields if headers is None else headers),
-            b"7:content;",
-            _body(body),
-            b"8:trailers;",
-            _trailers(data, headers, trailers),
-            b"15:timestamp_start;",
-            _number(data.timestamp_start),
-            b"13:timestamp_end;",
-            _number(data.timestamp_end),
+            *_message(data, headers, body, trailers),
             b"4:host;",
             _text(data.host),
             b"4:port;",
@@ -185,18 +192,7 @@ def _request(
 def _response(data: Any, headers: Headers | None, body: bytes | None, trailers: Headers | None) -> bytes:
     inner = b"".join(
         (
-            b"12:http_version;",
-            _raw(data.http_version),
-            b"7:headers;",
-            _headers(data.headers.fields if headers is None else headers),
-            b"7:content;",
-            _body(body),
-            b"8:trailers;",
-            _trailers(data, headers, trailers),
-            b"15:timestamp_start;",
-            _number(data.timestamp_start),
-            b"13:timestamp_end;",
-            _number(data.timestamp_end),
+            *_message(data, headers, body, trailers),
             b"11:status_code;",
             _number(data.status_code),
             b"6:reason;",

@@ -55,6 +55,7 @@ def reconcile(folder: Path, files: Iterable[Path], *, roles: Iterable[str] = ())
     """
     keys, identities, known = _ours(folder)
     known |= set(roles)
+    known |= {_sessions_of(role) for role in known}
     calls = list(_flows(folder))
     result = Reconciled(without_id=sum(not request_id for request_id, _ in calls))
     flows = dict(calls)
@@ -162,4 +163,11 @@ def _is_ours(event: dict[str, Any], keys: set[str], identities: set[str], roles:
         identity.get("accessKeyId") in keys
         or context.get("sourceIdentity") in identities
         or (context.get("sessionIssuer") or {}).get("arn") in roles
+        or str(identity.get("arn") or "").rpartition("/")[0] in roles  # not every event has a sessionIssuer
     )
+
+
+def _sessions_of(role: str) -> str:
+    """What the ARNs of a role's sessions begin with: its account and its name, without the role's path."""
+    owner, _, name = role.partition(":role/")
+    return f"{owner.replace(':iam:', ':sts:')}:assumed-role/{name.rpartition('/')[2]}"

@@ -85,6 +85,11 @@ class SessionStore:
     def get(self, session_id: str) -> Session | None:
         return self._by_id.get(session_id)
 
+    def is_live(self, session_id: str) -> bool:
+        """Whether the session is known and nobody has heard of its end yet: what is kept for it will be cleared."""
+        found = self._by_id.get(session_id)
+        return found is not None and found.ended is None
+
     def list(self, *, all: bool = False) -> tuple[Session, ...]:
         """Live sessions, newest first; with `all` those that ended within a day too."""
         now = self._clock()

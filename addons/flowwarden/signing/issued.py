@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,15 +42,19 @@ _MEMBERS: dict[str, tuple[str, ...]] = {
 
 
 class IssuedUrls:
-    """Digests of the presigned URLs of each session's answers."""
+    """Digests of the presigned URLs of each session's answers.
 
-    def __init__(self) -> None:
+    `is_live` says whether a session's end is still to come, which will clear what is kept for it.
+    """
+
+    def __init__(self, is_live: Callable[[str], bool]) -> None:
+        self._is_live = is_live
         self._by_session: dict[str, OrderedDict[bytes, None]] = {}
 
     def note(self, session_id: str, operation: Operation, body: bytes) -> int:
         """Remembers the presigned S3 URLs of an answer (decoded, before it is masked); says how many."""
         paths = _MEMBERS.get(str(operation))
-        if paths is None:
+        if paths is None or not self._is_live(session_id):
             return 0
         try:
             document = json.loads(body)
