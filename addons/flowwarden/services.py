@@ -15,6 +15,7 @@ from .approval.running import Running
 from .approval.spool import Spools
 from .connect.addresses import Network
 from .errors import ConfigError
+from .masking.copies import Copies
 from .masking.writeback import MaskedObjects
 from .recording.repeats import Repeats
 from .signing.issued import IssuedUrls
@@ -95,6 +96,7 @@ class Services:
     clock: Callable[[], float] = time.time
     issued: IssuedUrls = field(default_factory=IssuedUrls)
     masked_objects: MaskedObjects = field(default_factory=MaskedObjects)
+    copies: Copies = field(default_factory=Copies)
     anchors: Anchors | None = None
     notifier: Notifier | None = None
     dialled: dict[str, tuple[str, int]] = field(default_factory=dict)
