@@ -54,6 +54,7 @@ class Access:
     issued: bool = False  # a presigned URL that AWS put into an answer of this session
     amended: bytes | None = field(default=None, repr=False)  # the body as it leaves, where the gateway asks for more
     part: Part | None = None  # of an S3 object that the agent asked for, where the gateway asks for more
+    source_etag: str = ""  # that the source of a copied range has to have: its size is known for this state of it
     body_sha256: str = ""  # of the request's bytes on the wire, once they are known
     call: Call | None = None
     decision: Decision | None = None

@@ -155,6 +155,7 @@ def _forget(made: Services, session: Session) -> None:
     made.vault.forget(session.id)
     made.issued.forget(session.id)
     made.masked_objects.forget(session.id)
+    made.copies.forget(session.id)
 
 
 def _mask_of_all(masks: MaskRules) -> Callable[[str], str]:

@@ -15,6 +15,7 @@ from .approval.running import Running
 from .approval.spool import Spools
 from .connect.addresses import Network
 from .errors import ConfigError
+from .masking.copies import Copies
 from .masking.writeback import MaskedObjects
 from .recording.repeats import Repeats
 from .signing.issued import IssuedUrls
@@ -95,6 +96,7 @@ class Services:
     clock: Callable[[], float] = time.time
     issued: IssuedUrls = field(init=False)
     masked_objects: MaskedObjects = field(init=False)
+    copies: Copies = field(init=False)
     anchors: Anchors | None = None
     notifier: Notifier | None = None
     dialled: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -106,6 +108,7 @@ class Services:
     def __post_init__(self) -> None:
         self.issued = IssuedUrls(self.sessions.is_live)
         self.masked_objects = MaskedObjects(self.sessions.is_live)
+        self.copies = Copies(self.sessions.is_live)
         self.repeats = Repeats(lambda record: self.note("tunnel", record))
 
     def lending(self, session: Session | None) -> CredentialRule | None:

@@ -181,6 +181,39 @@ class StrictS3:
         headers["Content-Length"] = str(stop - start)
         return status, headers, stored.blocks(start, stop)
 
+    def _copied(self, exchange: Exchange, source: str) -> Stored:
+        """UploadPartCopy's part: of a range or of all, if the source is what the request says that it is."""
+        name, _, key = percent_decode(source.lstrip("/")).decode().partition("/")
+        stored = self.buckets.get(name, Bucket()).objects.get(key) or self._missing()
+        wanted = exchange.header("x-amz-copy-source-if-match")
+        if wanted and wanted.strip('"') != stored.etag:
+            raise Refused("PreconditionFailed", "the source has another ETag", 412)
+        first, stop = 0, stored.size
+        if span := exchange.header("x-amz-copy-source-range"):
+            found = re.fullmatch(r"bytes=(\d+)-(\d+)", span)
+            if not found or not int(found[1]) <= int(found[2]) < stored.size:
+                raise Refused("InvalidRange", span, 416)
+            first, stop = int(found[1]), int(found[2]) + 1
+        data = b"".join(stored.blocks(first, stop))
+        etag = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        return Stored(len(data), etag, hashlib.sha256(data).hexdigest(), data)
+
+    @staticmethod
+    def _listed(body: bytes, parts: dict[int, Stored]) -> list[Stored]:
+        """The parts that a CompleteMultipartUpload lists, by number and ETag."""
+        text = body.decode().replace("&quot;", "").replace("&#34;", "").replace('"', "")
+        listed = [
+            (int(re.search(r"<PartNumber>(\d+)<", part)[1]), re.search(r"<ETag>([^<]*)<", part)[1])  # type: ignore[index]
+            for part in re.findall(r"<Part>(.*?)</Part>", text, re.DOTALL)
+        ]
+        numbers = [number for number, _ in listed]
+        if not listed or numbers != sorted(set(numbers)):
+            raise Refused("InvalidPartOrder", "the parts are not in ascending order", 400)
+        for number, etag in listed:
+            if number not in parts or parts[number].etag != etag:
+                raise Refused("InvalidPart", f"part {number} is not there, or has another ETag", 400)
+        return [parts[number] for number in numbers]
+
     def _multipart(self, exchange: Exchange, name: str, bucket: Bucket, key: str, query: dict[str, str]) -> Answer:
         if "uploads" in query:
             exchange.read()
@@ -193,13 +226,17 @@ class StrictS3:
             raise Refused("NoSuchUpload", "The specified upload does not exist.", 404)
         if exchange.method == "PUT":
             part = self._store(exchange)
+            if source := exchange.header("x-amz-copy-source"):
+                part = parts[int(query["partNumber"])] = self._copied(exchange, source)
+                return 200, XML, f"<CopyPartResult><ETag>&quot;{part.etag}&quot;</ETag></CopyPartResult>".encode()
             parts[int(query["partNumber"])] = part
             return 200, {"ETag": f'"{part.etag}"'}, b""
-        exchange.read()
-        del bucket.uploads[query["uploadId"]]
+        body = exchange.read()
         if exchange.method == "DELETE":
+            del bucket.uploads[query["uploadId"]]
             return 204, {}, b""
-        ordered = [parts[number] for number in sorted(parts)]
+        ordered = self._listed(body, parts)
+        del bucket.uploads[query["uploadId"]]
         data = b"".join(part.data or b"" for part in ordered) if all(p.data is not None for p in ordered) else None
         size = sum(part.size for part in ordered)
         digest = hashlib.sha256(data).hexdigest() if data is not None else ""

@@ -52,6 +52,7 @@ class KeepMasks(Judge):
             raise Refusal(why, status=400, code="MaskedDataInRequest", station=self.name)
         if why := ranges.splits(call, request):
             raise Refusal(why, status=400, code="PartialReadRefused", station=self.name)
+        owner.source_etag = self.services.copies.judge(_session(owner), call, request)
         if call.operation == _GET_OBJECT and (wanted := request.header("range")):
             owner.part = ranges.asked(wanted)
         if request.body and self.services.masker(owner.principal).hides_columns:
@@ -71,11 +72,15 @@ class Mask(Station):
         response, call = flow.response, owner.call or _NOTHING
         assert response is not None
         length = _length(response)
+        copies = self.services.copies
+        copies.head(_session(owner), call, response.status_code, response.headers.fields)
         if flow.request.method == "HEAD" or length == 0:
             return
         if call.operation is not None and swap.vends(call.operation):
             return  # credentials are swapped in whole answers only, whatever a rule says of masks
         if owner.decision is not None and not owner.decision.mask:
+            if copies.reads(call):
+                return
             stream_response(flow, self.name, self._recorded(owner, lambda data: data))
             return
         masker = self._masker(owner)
@@ -107,6 +112,8 @@ class Mask(Station):
         response = flow.response
         assert response is not None
         if not callable(response.stream):
+            call, body = owner.call or _NOTHING, owner.raw_answer or b""
+            self.services.copies.body(_session(owner), call, response.status_code, body, owner.source_etag)
             await self._mask(owner, response)
         if owner.masks and owner.session is not None and owner.call is not None:
             self.services.masked_objects.remember(owner.session.id, owner.call)
@@ -159,7 +166,7 @@ class Mask(Station):
         return self.services.masker(owner.principal)
 
     def _key(self, owner: Access) -> bytes:
-        return self.services.session_key(owner.session.id if owner.session else "")
+        return self.services.session_key(_session(owner))
 
     def _recorded(self, owner: Access, run: Stream) -> Stream:
         """What the agent gets goes into the recording too, as it passes."""
@@ -174,6 +181,10 @@ class Mask(Station):
             return made
 
         return stream
+
+
+def _session(owner: Access) -> str:
+    return owner.session.id if owner.session is not None else ""
 
 
 def _opaque(owner: Access) -> None:

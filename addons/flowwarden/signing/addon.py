@@ -51,18 +51,22 @@ class Sign(Signer):
             if not decision.mask:
                 return _copy(flow.request, request.target, request.headers)
             headers = request.headers if owner.part else _whole(request.headers)
-            return _copy(flow.request, request.target, _with(headers, {**_PLAIN, **self._range(owner)}))
+            return _copy(flow.request, request.target, _with(headers, {**_PLAIN, **self._parts(owner)}))
         if owner.auth is None:
             if not decision.unsigned:
                 raise Refusal("the request is not signed", code="MissingAuthenticationToken", station=self.name)
-            return _copy(flow.request, request.target, _with(request.headers, {**_PLAIN, **self._range(owner)}))
+            return _copy(flow.request, request.target, _with(request.headers, {**_PLAIN, **self._parts(owner)}))
         return self._signed(flow, owner)
 
-    def _range(self, owner: Access) -> dict[str, str]:
-        """A part can split a secret: its neighbourhood is looked at as well."""
-        if owner.part is None or owner.call is None:
+    def _parts(self, owner: Access) -> dict[str, str]:
+        """A part can split a secret: its neighbourhood is looked at as well, and one is copied from a known object only."""
+        if owner.call is None:
             return {}
-        return {"range": self.services.masker(owner.principal).widened(owner.part, owner.call)}
+        if owner.part is not None:
+            return {"range": self.services.masker(owner.principal).widened(owner.part, owner.call)}
+        if owner.source_etag and "CopySourceIfMatch" not in (owner.call.params or {}):
+            return {"x-amz-copy-source-if-match": f'"{owner.source_etag}"'}
+        return {}
 
     def _signed(self, flow: http.HTTPFlow, owner: Access) -> http.Request:
         lease, call, request, auth = owner.lease, owner.call, owner.request, owner.auth
@@ -71,7 +75,7 @@ class Sign(Signer):
             raise Refusal(
                 "there are no credentials for this session", status=503, code="ServiceUnavailable", station=self.name
             )
-        amendments = {**_PLAIN, **accounts.amendments(call, request, lease.account), **self._range(owner)}
+        amendments = {**_PLAIN, **accounts.amendments(call, request, lease.account), **self._parts(owner)}
         body_sha256 = owner.body_sha256 or None
         if owner.amended is not None:
             body_sha256 = hashlib.sha256(owner.amended).hexdigest()
