@@ -235,3 +235,20 @@ def test_texts_are_searched_whole() -> None:
         for encoding in ("utf-8", "latin-1", "cp1251"):
             raw = text.encode(encoding, "replace")
             assert stretches(raw) == raw
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b'{"passwd": 112234.0}', b'{"passwd": 0       }'),
+        (b'{"passwd" :\n-11.2234e5, "a": 1}', b'{"passwd" :\n0         , "a": 1}'),
+        (b'{"passwd": "112234.0"}', b'{"passwd": "[MASKED]"}'),
+        (b"passwd: 112234.0\n", b"passwd: [MASKED]\n"),
+        (b'{"passwd": 0112234.0}', b'{"passwd": [MASKED*]}'),
+    ],
+)
+def test_a_number_in_an_object_that_is_json_becomes_another_number(text: bytes, expected: bytes) -> None:
+    """What reads the object goes on reading it; what is no JSON number keeps the mask that can be seen."""
+    stream = shipped().stream(OBJECT, 200, headers("application/json"))
+    assert stream is not None
+    assert stream.feed(text) + stream.finish() == expected

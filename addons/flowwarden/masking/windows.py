@@ -37,6 +37,8 @@ from .values import (
 
 BLOCK = 128 << 10
 CONTEXT = 128
+_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_MEMBER = re.compile(rb'"[ \t\r\n]*+:[ \t\r\n]*+\Z')  # before a value in JSON
 
 # In data that is no text, a secret is a stretch of text; bytes above ASCII may stand in it one by one.
 _STRETCH = re2.compile(
@@ -154,7 +156,7 @@ class Windows:
                 span.start,
                 span.end,
                 span.mask,
-                partial(self._run.mask, span.mask, window[span.start : span.end]),
+                partial(self._new, span.mask, window, span.start, span.end),
             )
             for begins, span in _merged(spans)
         ]
@@ -168,6 +170,14 @@ class Windows:
             units += self._with_codes(window, ESCAPE_CODE, unescaped)
         units.sort(key=lambda unit: (unit.start, -unit.end))
         return units
+
+    def _new(self, mask: Mask, window: bytes, start: int, end: int) -> bytes | None:
+        """The mask, or where a JSON number stands in an object, another that says nothing: what reads it goes on reading."""
+        made = self._run.mask(mask, window[start:end])
+        if made is None or not self._run.same_length or _NUMBER.fullmatch(window, start, end) is None:
+            return made
+        named = _MEMBER.search(window, max(0, start - CONTEXT), start) is not None
+        return b"0".ljust(end - start) if named else made
 
     def _coded(self, window: bytes) -> list[Unit]:
         """Secrets inside base64: the groups of four that hold them are replaced, the rest of the run stays as it is."""
