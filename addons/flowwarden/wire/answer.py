@@ -9,7 +9,6 @@ from typing import Any
 
 from mitmproxy import flow as mflow
 from mitmproxy import http
-from mitmproxy.net.http.http1 import expected_http_body_size
 from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.layers.http import (
@@ -30,6 +29,7 @@ from mitmproxy.websocket import WebSocketData
 
 from ..errors import Refusal
 from .gate import Behind, Commands, Gate, copied, misframed, without_bytes
+from .headers import expected_body_size
 from .memory import HELD, grown
 from .websocket import WireWebsocket
 
@@ -108,7 +108,7 @@ class AnswerStream(HttpStream):
         assert response is not None
         if not self.gate.may_stream(self.flow):
             raise Refusal("the answer streams past the masker", status=502, code="GatewayRefused", station="wire")
-        length = expected_http_body_size(self.flow.request, response)
+        length = expected_body_size(self.flow.request, response)
         self._to_go = length if length is not None and length >= 0 else None
         if length == -1 and not self.flow.request.is_http2:
             response = self.chunked(response)
@@ -202,7 +202,7 @@ class AnswerStream(HttpStream):
                 yield SendHttp(ResponseData(self.stream_id, chunk), self.context.client)
         else:
             content = response.raw_content
-            if expected_http_body_size(self.flow.request, response) == -1:
+            if expected_body_size(self.flow.request, response) == -1:
                 response = copied(response)
                 response.headers["content-length"] = str(len(content or b""))
             yield SendHttp(ResponseHeaders(self.stream_id, response, not content), self.context.client)

@@ -7,11 +7,11 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from mitmproxy import http
-from mitmproxy.net.http.http1 import expected_http_body_size
 from mitmproxy.proxy import commands, layer
 from mitmproxy.proxy import context as proxy_context
 
 from ..errors import Refusal
+from .headers import expected_body_size
 
 Commands = layer.CommandGenerator[Any]
 
@@ -101,7 +101,7 @@ class Gate(Protocol):
 def misframed(flow: http.HTTPFlow) -> bool:
     """Whether a whole answer has another length than it announces: the agent would lose step with the connection."""
     assert flow.response is not None
-    length = expected_http_body_size(flow.request, flow.response)
+    length = expected_body_size(flow.request, flow.response)
     return length is not None and length not in (-1, len(flow.response.raw_content or b""))
 
 

@@ -7,7 +7,6 @@ import time
 
 from mitmproxy import flow as mflow
 from mitmproxy import http
-from mitmproxy.net.http.http1 import expected_http_body_size
 from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.layers.http import (
     DropStream,
@@ -33,6 +32,7 @@ from mitmproxy.proxy.layers.http import (
 from ..errors import Refusal, traced
 from .answer import announced, chunks
 from .gate import Commands, copied, without_bytes
+from .headers import expected_body_size
 from .memory import HELD, SMALL, grown
 from .spooled import NextBlock, SpooledStream
 
@@ -228,7 +228,7 @@ class WireStream(SpooledStream):
             self._amended = signed.raw_content  # the gateway asks upstream for more than the agent did
         self.outbound = self.framed(signed, h2=connection.alpn == b"h2")
         streams = self.client_state != self.state_done  # a whole body has been compared with its length already
-        length = expected_http_body_size(self.outbound) if streams else None
+        length = expected_body_size(self.outbound) if streams else None
         self._up_to_go = (
             length if length is not None and length >= 0 and "content-length" in self.outbound.headers else None
         )
