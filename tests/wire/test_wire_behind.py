@@ -43,6 +43,41 @@ async def test_an_upload_waits_at_its_socket_and_others_go_on(fails):
         assert proxy.upstream.raw.count(b"\0") >= SIZE
 
 
+async def test_an_answer_waits_at_its_socket_and_others_go_on():
+    """The same on the way back: what is kept of an answer is not where it has to be."""
+    work: Future[None] = Future()
+    began = asyncio.Event()
+
+    async def large(got, writer):
+        size = SIZE if got.target == "/large" else 5
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+
+    def behind(flow):
+        if flow.request.path != "/large":
+            return None
+        began.set()
+        return None if work.done() else work
+
+    async with running(streams_answer=True) as proxy:
+        proxy.upstream.on_request, proxy.guard.behind = large, behind
+        async with proxy.tunnel() as (reader, writer), proxy.client("h1") as other:
+            got = bytearray()
+
+            async def read() -> None:
+                while len(got) < SIZE:
+                    got.extend(await reader.read(1 << 18))
+
+            writer.write(f"GET /large HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+            reading = asyncio.create_task(read())
+            await asyncio.wait_for(began.wait(), PATIENCE)
+            for _ in range(5):
+                assert (await other.ask("GET", "/small")).status == 200
+            assert len(got) < SIZE // 8
+            work.set_result(None)
+            await asyncio.wait_for(reading, PATIENCE)
+        assert got.count(b"\0") >= SIZE - (1 << 10)
+
+
 async def test_writing_what_is_kept_waits_for_nothing():
     """The thread is held, and the loop gets each part back at once; what there is to wait for is told."""
     held, began = threading.Event(), threading.Event()
