@@ -6,22 +6,26 @@ import base64
 import gzip
 import os
 import random
+import re
 import resource
 import zlib
 from pathlib import Path
 
 import brotli
 import pytest
+import re2
 import zstandard
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from masking_tools import alnum, aws_secret, call, github, headers, masker, shipped
 
 from flowwarden.errors import Refusal
 from flowwarden.masking import values
 from flowwarden.masking.examples import fill
+from flowwarden.masking.searcher import options
+from flowwarden.masking.stretches import Stretches, places
 from flowwarden.masking.values import Run
-from flowwarden.masking.windows import BLOCK, Windows, stretches
+from flowwarden.masking.windows import BLOCK, Windows
 
 OBJECT = call("s3:GetObject", "rest-xml")
 PEM = (
@@ -222,7 +226,7 @@ def test_every_shape_is_found_in_data_that_is_no_text() -> None:
         tried += 1
         place = rng.choice((40_000, BLOCK - len(secret) // 2, BLOCK - 5, 2 * BLOCK - 1))
         blob = rng.randbytes(place) + b"\0" + secret + b"\0" + rng.randbytes(3 * BLOCK - place)
-        assert len(stretches(blob[:BLOCK])) < BLOCK // 4  # it does take the short way
+        assert len(Stretches(blob[:BLOCK], True).text) < BLOCK // 4  # it does take the short way
         stream = shipped().stream(OBJECT, 200, headers("text/plain"))
         assert stream is not None
         made = b"".join(stream.feed(blob[at : at + 65536]) for at in range(0, len(blob), 65536)) + stream.finish()
@@ -234,7 +238,42 @@ def test_texts_are_searched_whole() -> None:
     for text in ("plain\t\r\n" * 9000, "пароль " * 9000, "Größe ß\x0c" * 9000):
         for encoding in ("utf-8", "latin-1", "cp1251"):
             raw = text.encode(encoding, "replace")
-            assert stretches(raw) == raw
+            assert Stretches(raw, True).text == raw
+
+
+def test_a_match_in_stretches_is_told_where_it_stands() -> None:
+    rng = random.Random(8)
+    code = re2.compile(rb"%[0-9]{2}", options(1 << 20, False))
+    blob = b"".join(
+        rng.choice((rng.randbytes(300), b"\0%11 is too short\0"[:9], b"\0a stretch of text %12 with%13%14 codes\0"))
+        for _ in range(2000)
+    )
+    stretches = Stretches(blob, True)
+    assert len(stretches.text) < len(blob) // 2
+    in_text = {at for start, end in places(blob) for at in range(start, end - 2)}
+    expected = [match.start() for match in re.finditer(rb"%[0-9]{2}", blob) if match.start() in in_text]
+    found: list[int] = []
+    while (at := stretches.find(code, found[-1] + 1 if found else 0)) >= 0:
+        found.append(at)
+    assert found == expected
+    assert len(found) > 1000
+    assert Stretches(b"a%11%12", True).find(code, 2) == 4
+    assert Stretches(b"a%11", True).find(code, 2) == -1
+
+
+_STRETCH = re.compile(rb"[\t-\r\x20-\x7f]{8,}(?:[\x80-\xff]{1,4}[\t-\r\x20-\x7f]+)*")
+_PIECES = [b"word", b"longer words", b"\t", b"\xe9", b"\xff\xfe\xfd", b"\0", b"\x1f", b"~\x7f"]
+
+
+@given(st.lists(st.sampled_from(_PIECES)).map(b"".join))
+@example(b"")
+@example(b"a" * 7)
+@example(b"a" * 8)
+@example(b"\xe9" + b"a" * 8)
+@example(b"a" * 8 + b"\xe9")
+@example(b"a" * 8 + b"\xe9\xe9\xe9\xe9a\xe9\xe9\xe9\xe9\xe9" + b"a" * 8)
+def test_stretches_of_text_are_what_an_expression_finds(data: bytes) -> None:
+    assert places(data) == [match.span() for match in _STRETCH.finditer(data)]
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ _BREAKS = tuple(bytes([c]) for c in b" \t\r\n\x0b\x0c\"'<>")
 ESCAPE_CODE = re.compile(rb"\\(?:u00[0-7][0-9a-fA-F]|/)")
 ENTITY_CODE = re.compile(rb"&#(?:0{0,4}[0-9]{1,3}|[xX]0{0,4}[0-9a-fA-F]{1,2});")
 PERCENT_CODE = re.compile(rb"%[0-9A-Fa-f]{2}")
-_QUICK = {
+QUICK = {
     form: re2.compile(form.pattern, options(1 << 20, False)) for form in (ESCAPE_CODE, ENTITY_CODE, PERCENT_CODE)
 }  # to find the next one: ten times as fast where they are rare
 _URLSAFE = bytes.maketrans(b"-_", b"+/")
@@ -66,16 +66,19 @@ class Run:
         return mask_for(mask, value, self.session_key)
 
 
-def coded_runs(code_form: re.Pattern[bytes], text: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
+def coded_runs(code_form: re.Pattern[bytes], text: bytes) -> Iterator[tuple[int, int]]:
     """Where stretches without space or quotes stand in which characters are written as codes of a form."""
-    code = _QUICK[code_form]
-    while (found := next(locate(code, text, start), None)) is not None:
-        at = found[0][0]
-        begins = max(text.rfind(c, start, at) for c in _BREAKS) + 1 or start
-        unbroken = _UNBROKEN.match(text, at)
-        assert unbroken is not None
-        start = unbroken.end()
-        yield begins, start
+    end = 0
+    while (found := next(locate(QUICK[code_form], text, end), None)) is not None:
+        start, end = run_around(text, found[0][0], end)
+        yield start, end
+
+
+def run_around(text: bytes, at: int, least: int) -> tuple[int, int]:
+    """The stretch without space or quotes around a place, from `least` on."""
+    unbroken = _UNBROKEN.match(text, at)
+    assert unbroken is not None
+    return max(text.rfind(c, least, at) for c in _BREAKS) + 1 or least, unbroken.end()
 
 
 def base64_runs(text: bytes) -> list[bytes]:

@@ -14,23 +14,22 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import unquote_to_bytes
 
-import re2
-
 from . import inner
 from .model import Mask, Span, refuse
-from .patterns import Patterns, locate
+from .patterns import Patterns
 from .replacing import mask_of_length
-from .searcher import options
+from .stretches import Stretches
 from .values import (
     ENTITY_CODE,
     ESCAPE_CODE,
     PERCENT_CODE,
+    QUICK,
     RUNS,
     Run,
     Values,
     base64_runs,
-    coded_runs,
     open_base64,
+    run_around,
     unescaped,
     unreferenced,
 )
@@ -39,26 +38,6 @@ BLOCK = 128 << 10
 CONTEXT = 128
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _MEMBER = re.compile(rb'"[ \t\r\n]*+:[ \t\r\n]*+\Z')  # before a value in JSON
-
-# In data that is no text, a secret is a stretch of text; bytes above ASCII may stand in it one by one.
-_STRETCH = re2.compile(
-    rb"[\t\n\r\x20-\x7e](?:[\t\n\r\x20-\x7e]|[\x80-\xff][\t\n\r\x20-\x7e]){11,}", options(16 << 20, False)
-)
-_CONTROLS = bytes({*range(32), 127} - {*b"\t\n\r\f\x1b"})
-_LARGE = 16 << 10
-
-
-def stretches(window: bytes) -> bytes:
-    """What the patterns have to be tried on: all of a text, of other data only the stretches that could be some.
-
-    Random bytes lead the automaton of all patterns through states without end; this one is eight times as fast there.
-    """
-    if len(window) < _LARGE:
-        return window
-    sample = b"".join(window[at : at + 512] for at in range(0, len(window) - 512, len(window) // 8))
-    if (len(sample) - len(sample.translate(None, _CONTROLS))) * 25 < len(sample):
-        return window
-    return b"\0".join(window[start:end] for ((start, end),) in locate(_STRETCH, window))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +115,17 @@ class Windows:
 
     def _units(self, window: bytes) -> list[Unit]:
         at = self._at
-        text = window[max(0, at - 1) :]
-        found = self._patterns.find_secrets(stretches(text) if self._secrets_only else text)
+        first = max(0, at - 1)
+        stretches = Stretches(window[first:], self._secrets_only)
+        found = self._patterns.find_secrets(stretches.text)
         if not found:
             return []
         spans: list[tuple[int, Span]] = []
         for index in found:
             finder = self._patterns.finder(index)
-            if finder is None:
+            if finder is None or not (stretches.whole or finder.occurs(stretches.text)):
                 continue
-            for begins, _, span in finder.spans(window, max(0, at - 1)):
+            for begins, _, span in finder.spans(window, first):
                 if span.start >= at:
                     spans.append((begins, span))
                 else:
@@ -163,11 +143,11 @@ class Windows:
         if self._values.base64_trigger in found:
             units += self._coded(window)
         if self._values.percent_trigger in found:
-            units += self._with_codes(window, PERCENT_CODE, unquote_to_bytes)
+            units += self._with_codes(window, stretches, PERCENT_CODE, unquote_to_bytes)
         if self._values.entity_trigger in found:
-            units += self._with_codes(window, ENTITY_CODE, unreferenced)
+            units += self._with_codes(window, stretches, ENTITY_CODE, unreferenced)
         if self._values.escape_trigger in found:
-            units += self._with_codes(window, ESCAPE_CODE, unescaped)
+            units += self._with_codes(window, stretches, ESCAPE_CODE, unescaped)
         units.sort(key=lambda unit: (unit.start, -unit.end))
         return units
 
@@ -225,10 +205,16 @@ class Windows:
             return None
         return next((mask for mask in self._patterns.masks if mask.id in scratch.counts), None)
 
-    def _with_codes(self, window: bytes, form: re.Pattern[bytes], decode: Callable[[bytes], bytes]) -> list[Unit]:
+    def _with_codes(
+        self, window: bytes, stretches: Stretches, form: re.Pattern[bytes], decode: Callable[[bytes], bytes]
+    ) -> list[Unit]:
         """Secrets in which single bytes are written %XX, or \\u00XX."""
-        runs = list(coded_runs(form, window, self._at))
-        if not self._may_hold(b"\n".join([decode(window[start:end]) for start, end in runs])):
+        runs: list[tuple[int, int]] = []
+        first, least = max(0, self._at - 1), self._at
+        while (found := stretches.find(QUICK[form], least - first)) >= 0:
+            runs.append(run_around(window, first + found, least))
+            least = runs[-1][1]
+        if not runs or not self._may_hold(b"\n".join([decode(window[start:end]) for start, end in runs])):
             return []
         units: list[Unit] = []
         for begins, ends in runs:

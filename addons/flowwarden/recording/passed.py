@@ -10,8 +10,10 @@ from typing import Literal, Protocol
 from .bodies import BodySink, HashSink
 from .records import BodyAt
 
-BLOCK = 256 << 10  # bytes that are handed to the thread at once
-AHEAD = 2  # blocks that may wait for the thread; then no more of the body is read (a client sends ten parts at once)
+BLOCK = 512 << 10  # bytes that are handed to the thread at once
+AHEAD = (
+    1  # blocks that may wait for the thread; then no more of the body is read: two threads at work hinder each other
+)
 
 
 class Masks(Protocol):
