@@ -15,7 +15,7 @@ from mitmproxy.io import FlowWriter
 from mitmproxy.test import tflow
 
 from flowwarden.recording import records
-from flowwarden.recording.frames import FrameEncoder
+from flowwarden.recording.frames import encode
 from flowwarden.recording.index import Index
 from flowwarden.recording.recorder import Recorder
 from flowwarden.recording.schema import FLOW_COLUMNS
@@ -42,7 +42,6 @@ def about(flow: str) -> dict[str, object]:
 async def record(folder: Path, agents: int, flows: int) -> tuple[float, float, float]:
     """CPU and latency of a flow's two records in µs, and flows a second."""
     recorder = Recorder.open(folder / "recordings", folder / "state", configuration={})
-    encoder = FrameEncoder()
     flow = tflow.tflow(resp=True)
     waited = 0.0
 
@@ -51,7 +50,7 @@ async def record(folder: Path, agents: int, flows: int) -> tuple[float, float, f
         for _ in range(flows // agents):
             began = time.perf_counter()
             seq = await recorder.append("intent", about(str(uuid.uuid4())))
-            frame = encoder.encode(flow, request_body=b"x" * 60, response_body=b"x" * 1000)
+            frame = encode(flow, request_body=b"x" * 60, response_body=b"x" * 1000)
             end = records.outcome(flow.id, "ok", intent=seq, session=SESSION, status=200, size=1000)
             await recorder.outcome(end, frame, session=SESSION)
             waited += time.perf_counter() - began
@@ -65,13 +64,13 @@ async def record(folder: Path, agents: int, flows: int) -> tuple[float, float, f
 
 def frames() -> tuple[float, float]:
     """CPU of one frame in µs, by the encoder and by mitmproxy's own writer."""
-    flow, encoder = tflow.tflow(resp=True), FrameEncoder()
+    flow = tflow.tflow(resp=True)
     stock = FlowWriter(io.BytesIO())
     times = []
-    for encode in (lambda: encoder.encode(flow, request_body=b"x", response_body=b"y" * 1000), lambda: stock.add(flow)):
+    for write in (lambda: encode(flow, request_body=b"x", response_body=b"y" * 1000), lambda: stock.add(flow)):
         began = time.process_time()
         for _ in range(3000):
-            encode()
+            write()
         times.append((time.process_time() - began) / 3000 * 1e6)
     return times[0], times[1]
 

@@ -120,9 +120,17 @@ def end_streams(session: str, why: Refusal) -> None:
             owner.time_over = owner.time_over or why
 
 
+_last_client: ref[connection.Client] | None = None  # asked for by each station in turn
+_last_tunnel = Tunnel()
+
+
 def tunnel(client: connection.Client) -> Tunnel:
     """What a client connection has shown so far."""
+    global _last_client, _last_tunnel
+    if _last_client is not None and _last_client() is client:
+        return _last_tunnel
     found = _tunnels.get(client)
     if found is None:
         found = _tunnels[client] = Tunnel()
+    _last_client, _last_tunnel = ref(client), found
     return found

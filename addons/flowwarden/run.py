@@ -18,6 +18,8 @@ from .master import DumpMaster, WebMaster
 from .operators import api
 from .services import Services
 
+_YOUNG = 20_000  # objects that are made before a collection looks for circles among them: most are gone by then
+
 
 async def run(conf: Path | None, sets: Sequence[str] = (), *, web: bool = False, announce: Any = print) -> int:
     """Runs the gateway until a signal stops it; ConfigError, RuleError or StoreError before it listens."""
@@ -101,6 +103,7 @@ async def _announce(
     master.freeze()
     gc.collect()
     gc.freeze()  # models, rules and patterns live as long as the process: no collection need look at them again
+    gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
     announce(f"flowwarden {__version__} listens on {host}:{port}, operators on {opts.warden_admin_listen}")
     if web:
         announce(f"flows: {master.web_url}")  # type: ignore[union-attr]

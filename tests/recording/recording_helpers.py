@@ -11,7 +11,7 @@ from typing import Any
 from mitmproxy.test import tflow
 
 from flowwarden.recording import records
-from flowwarden.recording.frames import FrameEncoder
+from flowwarden.recording.frames import encode
 from flowwarden.recording.recorder import Recorder
 
 SESSION = "0199aaaa-0000-7000-8000-000000000001"
@@ -42,7 +42,7 @@ async def one_flow(recorder: Recorder, *, session: str = SESSION, body: bytes = 
     flow = tflow.tflow(resp=True)
     flow.id = str(uuid.uuid4())
     seq = await recorder.append("intent", intent(flow.id, session, **more))
-    frame = FrameEncoder().encode(flow, request_body=b"question", response_body=body)
+    frame = encode(flow, request_body=b"question", response_body=body)
     ending = records.outcome(flow.id, "ok", intent=seq, session=session, status=200, masks={"secret-fields": 1})
     await recorder.outcome(ending, frame, session=session)
     return flow.id

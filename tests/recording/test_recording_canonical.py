@@ -148,3 +148,13 @@ def test_canonical_lines_are_read_back(record):
 def test_other_lines_are_value_errors(line):
     with pytest.raises(ValueError):
         parsed(line)
+
+
+def test_a_record_that_holds_itself_is_refused() -> None:
+    inner: list[object] = []
+    inner.append(inner)
+    outer: dict[str, object] = {}
+    outer["it"] = outer
+    for record in ({"list": inner}, outer):
+        with pytest.raises(RecursionError):
+            canonical(record)

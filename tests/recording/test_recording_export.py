@@ -75,13 +75,13 @@ def test_large_bodies_are_put_back(tmp_path):
         digest, size, _ = sink.finish()
         from mitmproxy.test import tflow
 
-        from flowwarden.recording.frames import FrameEncoder
+        from flowwarden.recording.frames import encode
 
         flow = tflow.tflow(resp=True)
         seq = await recorder.append("intent", intent(flow.id))
         body = {"of": "response", "sha256": digest, "size": size, "kept": True}
         end = records.outcome(flow.id, "ok", intent=seq, session=SESSION, bodies=[body])
-        await recorder.outcome(end, FrameEncoder().encode(flow), session=SESSION)
+        await recorder.outcome(end, encode(flow), session=SESSION)
 
     folder = recorded(tmp_path, 0, work)
     (flow,) = FlowReader(io.BytesIO(out(folder)[1])).stream()

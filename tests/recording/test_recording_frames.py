@@ -13,7 +13,7 @@ from mitmproxy.io import FlowReader, FlowWriter, tnetstring
 from mitmproxy.test import tflow
 
 from flowwarden.errors import StoreError
-from flowwarden.recording.frames import FrameEncoder, decode, flow_id, whole_frames
+from flowwarden.recording.frames import decode, encode, flow_id, whole_frames
 
 headers = st.lists(st.tuples(st.binary(max_size=12), st.binary(max_size=30)), max_size=5).map(tuple)
 body = st.none() | st.binary(max_size=300)
@@ -49,7 +49,7 @@ def flows(draw):
 @settings(max_examples=200)
 def test_read_back_equal_by_stock_mitmproxy(flow):
     """The frame is, state by state, what mitmproxy's own writer would have written of the same flow."""
-    frame = FrameEncoder().encode(
+    frame = encode(
         flow,
         request_body=flow.request.data.content,
         response_body=flow.response.data.content if flow.response else None,
@@ -74,7 +74,7 @@ def test_masked_forms_stand_in_for_the_flows_own():
     flow.request.trailers = flow.response.trailers = http.Headers(x=secret.decode())
     flow.metadata["proxyauth"] = secret.decode()
     flow.backup()
-    frame = FrameEncoder().encode(
+    frame = encode(
         flow,
         request_headers=((b"a", b"b"),),
         response_headers=(),
@@ -87,20 +87,18 @@ def test_masked_forms_stand_in_for_the_flows_own():
     assert state["request"]["headers"] == [[b"a", b"b"]]
     assert state["request"]["content"] == b"1"
     assert state["response"]["content"] is None
-    given = FrameEncoder().encode(
-        flow, request_headers=(), response_headers=(), response_trailers=((b"t", b"v"),), request_path=b"/"
-    )
+    given = encode(flow, request_headers=(), response_headers=(), response_trailers=((b"t", b"v"),), request_path=b"/")
     assert decode(given)["response"]["trailers"] == [[b"t", b"v"]]
 
 
 def test_a_connection_that_changes_is_written_anew():
     """Cached bytes of a connection are not used once it has changed."""
-    encoder, flow = FrameEncoder(), tflow.tflow(resp=True)
+    flow = tflow.tflow(resp=True)
     flow.server_conn.timestamp_end = None
-    before = decode(encoder.encode(flow))
+    before = decode(encode(flow))
     flow.server_conn.timestamp_end = 7.0
     flow.server_conn.error = "gone"
-    after = decode(encoder.encode(flow))
+    after = decode(encode(flow))
     assert before["server_conn"]["timestamp_end"] is None
     assert (after["server_conn"]["timestamp_end"], after["server_conn"]["error"]) == (7.0, "gone")
     assert after["server_conn"] == tnetstring.loads(tnetstring.dumps(flow.server_conn.get_state()))
@@ -109,7 +107,7 @@ def test_a_connection_that_changes_is_written_anew():
 def test_error_and_odd_metadata():
     flow = tflow.tflow(err=True)
     flow.error = mflow.Error("boom", 3.0)
-    state = decode(FrameEncoder().encode(flow, metadata={"x": object}, comment="\ud800"))
+    state = decode(encode(flow, metadata={"x": object}, comment="\ud800"))
     assert state["error"] == {"msg": "boom", "timestamp": 3.0}
 
 
@@ -127,8 +125,7 @@ def test_broken_frames_raise_store_errors_only(data):
 
 
 def test_whole_frames_ends_at_the_torn_one():
-    encoder = FrameEncoder()
-    frames = [encoder.encode(tflow.tflow(resp=True)) for _ in range(3)]
+    frames = [encode(tflow.tflow(resp=True)) for _ in range(3)]
     data = b"".join(frames)
     ends = [end for _, end in whole_frames(data)]
     assert ends == [len(frames[0]), len(frames[0]) * 2, len(data)] or len(ends) == 3

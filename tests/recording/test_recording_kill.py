@@ -16,7 +16,7 @@ from mitmproxy.test import tflow
 from recording_helpers import SESSION, intent
 
 from flowwarden.recording import records
-from flowwarden.recording.frames import FrameEncoder
+from flowwarden.recording.frames import encode
 from flowwarden.recording.indexer import Indexer
 from flowwarden.recording.read import outcomes
 from flowwarden.recording.recorder import Recorder
@@ -31,7 +31,6 @@ async def work(root: Path, say: Callable[[str], None]) -> None:
     indexer = Indexer(root / "recordings", pause=0.01)
     recorder = Recorder.open(root / "recordings", root / "state", configuration={}, committed=indexer.wake)
     indexer.start()
-    encoder = FrameEncoder()
 
     async def agent(number: int) -> None:
         rng = random.Random()
@@ -48,7 +47,7 @@ async def work(root: Path, say: Callable[[str], None]) -> None:
                 bodies.append({"of": "response", "sha256": digest, "size": size, "kept": True})
             body = rng.randbytes(rng.choice([0, 100, 3000, 200_000]))
             end = records.outcome(flow.id, "ok", intent=seq, session=SESSION, bodies=bodies)
-            await recorder.outcome(end, encoder.encode(flow, response_body=body), session=f"{SESSION}-{number % 3}")
+            await recorder.outcome(end, encode(flow, response_body=body), session=f"{SESSION}-{number % 3}")
             say(f"A {flow.id}\n")
 
     await asyncio.gather(*(agent(number) for number in range(LOAD)))

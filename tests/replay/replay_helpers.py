@@ -20,7 +20,7 @@ from mitmproxy.test import tflow
 from moto.server import ThreadedMotoServer
 
 from flowwarden.recording import records
-from flowwarden.recording.frames import FrameEncoder
+from flowwarden.recording.frames import encode
 from flowwarden.recording.recorder import Recorder
 
 SESSION = "0199bbbb-0000-7000-8000-000000000001"
@@ -124,7 +124,7 @@ class Tape:
                     session=SESSION,
                     status=flow.response.status_code if flow.response else None,
                 )
-                frame = FrameEncoder().encode(
+                frame = encode(
                     flow,
                     request_body=flow.request.raw_content,
                     response_body=flow.response.raw_content if flow.response else None,

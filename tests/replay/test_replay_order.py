@@ -14,7 +14,7 @@ from replay_helpers import SESSION
 
 from flowwarden import replay
 from flowwarden.recording import records
-from flowwarden.recording.frames import FrameEncoder
+from flowwarden.recording.frames import encode
 from flowwarden.recording.recorder import Recorder
 
 
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
         async def end(begun: tuple[http.HTTPFlow, int]) -> None:
             flow, seq = begun
-            frame = FrameEncoder().encode(flow, request_headers=(), request_body=b"", response_body=b"")
+            frame = encode(flow, request_headers=(), request_body=b"", response_body=b"")
             outcome = records.outcome(flow.id, "ok", intent=seq, session=SESSION, status=200)
             await recorder.outcome(outcome, frame, session=SESSION)
 

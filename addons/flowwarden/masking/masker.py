@@ -57,6 +57,8 @@ _XML_PAIR = (
     rb"(?i)<(?:name|key|parameterkey|optionname)>[^<]*(?:passw|pwd|secret|token|api_?key|access_?key|credential)"
 )
 _ESCAPED_NAME = rb'\\u[0-9a-fA-F]{4}[^"\\]*"\s*:'
+_TOGETHER = 64 << 10  # bytes of a body
+_SHORT, _REMEMBERED = 256, 4096
 Reader = Callable[[bytes, Run, Plan], bytes | None]
 
 
@@ -97,6 +99,7 @@ class Masker:
             "events": partial(self._read_series, kind="events"),
         }
         self._sent = Sent(self)
+        self._clean_texts: set[str] = set()  # short ones that hold nothing: paths come again and again
 
     @cached_property
     def object_values(self) -> Values:
@@ -123,7 +126,7 @@ class Masker:
         try:
             plan = self.profiles.plan(call, "output")
             run = self._run(call, headers, plan, keep, session_key)
-            masked = Masked(self.mask_headers(headers, run), body, run.counts)
+            masked = self.beginning(headers, body, run)
             if body:
                 self._body(call, status, masked, plan, run)
         except Refusal:
@@ -131,6 +134,13 @@ class Masker:
         except Exception as error:  # whatever went wrong, the answer was not looked at
             raise refuse("MaskFailed", f"masking this answer failed: {type(error).__name__}") from error
         return masked
+
+    def beginning(self, headers: Headers, body: bytes, run: Run) -> Masked:
+        """The message with its head masked. A small body is searched along with it: each search has its price."""
+        if len(body) <= _TOGETHER and self._nothing_in(b"\n".join((body, *[value for _, value in headers]))):
+            run.clean = body
+            return Masked(headers, body, run.counts)
+        return Masked(self.mask_headers(headers, run), body, run.counts)
 
     @staticmethod
     def _run(call: Call, headers: Headers, plan: Plan, keep: Keep, session_key: bytes) -> Run:
@@ -243,16 +253,19 @@ class Masker:
         whole = self.statements.hides_file(run.key, names) if names else False
         return objects.search(self.object_values, columns, run, headers, fields=plan.object_fields, whole=whole)
 
-    def _clean(self, text: bytes, plan: Plan) -> bool:
+    def _clean(self, text: bytes, run: Run, plan: Plan) -> bool:
         if plan.names is not None and plan.names.search(text) is not None:
             return False
+        return text is run.clean or self._nothing_in(text)
+
+    def _nothing_in(self, text: bytes) -> bool:
         found = self.patterns.find(text)
         return not found or not self.values.suspicious(text, found)
 
     def _read_json(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
         jsontree.check(text)
         special = self._special(text, run, plan)
-        if special is None and self._clean(text, plan):
+        if special is None and self._clean(text, run, plan):
             return None
         after = digests.in_json if digests.concerns(run.call) else None
         return self._json.careful(text, run, plan.fields, special=special, after=after)
@@ -273,8 +286,8 @@ class Masker:
         if not text.strip():
             return None
         xmlmask.check(text)
-        plain = b"<!" not in text and self._clean(text, plan)
-        if plain and (b"&" not in text or self._clean(xmlmask.unescaped(text), plan)):
+        plain = b"<!" not in text and self._clean(text, run, plan)
+        if plain and (b"&" not in text or self._clean(xmlmask.unescaped(text), run, plan)):
             return None
         made = self._xml.careful(text, run, plan.fields)
         return digests.in_xml(made) if made is not None and digests.concerns(run.call) else made
@@ -385,7 +398,7 @@ class Masker:
         return self._cbor.careful(data, run, plan.fields)
 
     def _read_lines(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
-        if self._clean(text, plan):
+        if self._clean(text, run, plan):
             return None
         lines = text.splitlines(keepends=True)
         made = [self._read_text(line, run, plan) or line for line in lines]
@@ -393,9 +406,7 @@ class Masker:
 
     def mask_headers(self, headers: Headers, run: Run) -> Headers:
         """Header fields with their secrets masked; the same object where there are none."""
-        joined = b"\n".join([value for _, value in headers])
-        found = self.patterns.find(joined)
-        if not found or not self.values.suspicious(joined, found):
+        if self._nothing_in(b"\n".join([value for _, value in headers])):
             return headers
         made = []
         for name, value in headers:
@@ -413,8 +424,14 @@ class Masker:
 
     def mask_text(self, text: str) -> str:
         """A text for logs, notifications and recordings (a URL too) with its secrets masked."""
+        if text in self._clean_texts:
+            return text
         try:
             masked = self.values.mask(text.encode("utf-8", "surrogatepass"), Run())
         except Exception:
             return UNREADABLE.decode()
+        if masked is None and len(text) <= _SHORT:
+            if len(self._clean_texts) >= _REMEMBERED:
+                self._clean_texts.clear()
+            self._clean_texts.add(text)
         return text if masked is None else masked.decode("utf-8", "replace")

@@ -33,7 +33,7 @@ class Sent:
         run = Run(off=plan.off, call=call)
         masked = Masked(headers, body, run.counts)
         try:
-            masked.headers = self._masker.mask_headers(headers, run)
+            masked = self._masker.beginning(headers, body, run)
             if body:
                 self._request_body(call, masked, plan, run)
         except Exception as error:

@@ -55,6 +55,7 @@ class Run:
     content_type: str = ""  # of an S3 object, and its key
     key: str = ""
     off: frozenset[str] = frozenset()  # ids of masks that do not hold for this call
+    clean: bytes | None = None  # a text in which no pattern has anything to hide
 
     def mask(self, mask: Mask, value: bytes) -> bytes | None:
         """The mask of a value, counted; None where the value is one to keep."""

@@ -74,7 +74,7 @@ class Host:
 
 
 class Hosts:
-    """Finds hosts, and remembers the last few thousand."""
+    """Finds hosts and regions, and remembers the last few thousand."""
 
     def __init__(self, index: dict[str, Any]) -> None:
         self._forms: dict[str, dict[str, Any]] = index["forms"]
@@ -93,6 +93,7 @@ class Hosts:
         self._patterns = [(_pattern(form), form) for form in self._forms if "{*}" in form]
         self._accounts = [(_pattern(form), names) for form, names in _ACCOUNT_FORMS]
         self._known: dict[str, Host | None] = {}
+        self._partitions: dict[str, str] = {}  # by region
 
     def find(self, host: str) -> Host | None:
         """The host's services; None for a host that is not AWS's. `host` is lower case without port or trailing dot."""
@@ -108,7 +109,13 @@ class Hosts:
 
     def partition(self, region: str) -> str:
         """The partition of a region; empty where no partition has such a region."""
-        return next((name for name, pattern in self._regions if pattern.match(region)), "")
+        found = self._partitions.get(region)
+        if found is None:
+            found = next((name for name, pattern in self._regions if pattern.match(region)), "")
+            if len(self._partitions) >= _CACHE_SIZE:
+                self._partitions.clear()
+            self._partitions[region] = found
+        return found
 
     def may_sign(self, host: Host, region: str) -> bool:
         """Whether a credential scope may name this region for this host."""

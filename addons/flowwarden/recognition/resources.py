@@ -19,7 +19,7 @@ _LIMIT = 10_000  # values looked at in one request
 Formats = Iterable[tuple[str, bool]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Context:
     """What an ARN needs beside the parameters."""
 
@@ -73,7 +73,7 @@ def gather(params: Mapping[str, Any]) -> dict[str, list[str]]:
             key = simplify(name)
             if depth == 0 or key not in _VAGUE:
                 found.setdefault(key, []).append(value)
-        elif isinstance(value, Mapping):
+        elif isinstance(value, dict):
             if depth == 0:
                 found["{" + name + "}"] = [str(key) for key in value]
             pending.extend((str(inner), item, depth + 1) for inner, item in value.items())

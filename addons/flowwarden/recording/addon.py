@@ -19,8 +19,7 @@ from ..masking import writeback
 from ..signing.upload import Upload
 from ..station import Station
 from ..types import Call, Headers, Request
-from . import messages, records
-from .frames import FrameEncoder
+from . import frames, messages, records
 from .passed import Passed
 
 if TYPE_CHECKING:
@@ -81,7 +80,6 @@ class Record(Station):
 
     def __init__(self, services: Services) -> None:
         self.services = services
-        self.encoder = FrameEncoder()
 
     async def response(self, flow: http.HTTPFlow) -> None:
         owner = access.of(flow)
@@ -177,7 +175,7 @@ class Record(Station):
         headers, body, path = self._request(flow, owner)
         response = flow.response
         answer = response.raw_content if response is not None and not callable(response.stream) else None
-        return self.encoder.encode(
+        return frames.encode(
             flow,
             request_headers=headers,
             request_body=body if full else None,

@@ -13,6 +13,7 @@ from typing import Any
 import rfc8785
 
 SAFE_INTEGER = 2**53 - 1
+_MOST = 1 << 20  # values of one record; what holds itself has no end
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, check_circular=False).encode
 
 
@@ -45,18 +46,23 @@ def canonical(record: Mapping[str, Any]) -> bytes:
     return rfc8785.dumps(_tamed(record))
 
 
-def _plain(value: Any) -> bool:
+def _plain(record: Any) -> bool:
     """Whether the fast encoder's output is canonical for this value."""
-    kind = type(value)
-    if kind is str or value is None or kind is bool:
-        return True
-    if kind is int:
-        return bool(-SAFE_INTEGER <= value <= SAFE_INTEGER)
-    if kind is dict:
-        return all(type(key) is str and key.isascii() and _plain(item) for key, item in value.items())
-    if kind is list or kind is tuple:
-        return all(map(_plain, value))
-    return False
+    pending = [record]
+    for value in pending:  # it grows meanwhile
+        kind = type(value)
+        if kind is str or value is None or kind is bool:
+            continue
+        if kind is dict and len(pending) < _MOST:
+            for key in value:
+                if type(key) is not str or not key.isascii():
+                    return False
+            pending += value.values()
+        elif (kind is list or kind is tuple) and len(pending) < _MOST:
+            pending += value
+        elif kind is not int or not -SAFE_INTEGER <= value <= SAFE_INTEGER:
+            return False
+    return True
 
 
 def _tamed(value: Any) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from mitmproxy.io import tnetstring
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 FLOW_FORMAT = 21
 _NONE = b"0:~"
+_KEPT = "_warden_frame"
 _FLAG = {True: b"4:true!", False: b"5:false!"}
 
 
@@ -61,85 +61,85 @@ def _body(body: bytes | None) -> bytes:
     return _NONE if body is None else b"%d:%b," % (len(body), body)
 
 
-class FrameEncoder:
-    """Encodes flows. One for a gateway; not for several threads at once."""
+def encode(
+    flow: http.HTTPFlow,
+    *,
+    request_headers: Headers | None = None,
+    request_body: bytes | None = None,
+    response_headers: Headers | None = None,
+    response_body: bytes | None = None,
+    request_path: bytes | None = None,
+    request_trailers: Headers | None = None,
+    response_trailers: Headers | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    comment: str = "",
+    marked: str = "",
+    error: str | None = None,
+) -> bytes:
+    """The flow as one frame, with these headers and bodies in place of its own.
 
-    def __init__(self) -> None:
-        self._connections: WeakKeyDictionary[Any, tuple[tuple[Any, ...], bytes]] = WeakKeyDictionary()
+    Headers of None are the flow's own, trailers too then; beside headers that were given, trailers are recorded only
+    if they were given as well, because nobody masked the flow's own. A body of None is recorded as not kept, whatever the flow holds. The flow's
+    metadata and backup are never taken: they may hold what must not be recorded.
+    """
+    response = flow.response
+    problem = flow.error
+    parts = [
+        b"7:version;2:21#4:type;4:http;2:id;",
+        _text(flow.id),
+        b"5:error;",
+        _any({"msg": error if error is not None else problem.msg, "timestamp": problem.timestamp})
+        if problem
+        else _NONE,
+        b"11:client_conn;",
+        _client(flow.client_conn),
+        b"11:server_conn;",
+        _server(flow.server_conn),
+        b"11:intercepted;5:false!9:is_replay;",
+        _NONE if flow.is_replay is None else _text(flow.is_replay),
+        b"6:marked;",
+        _text(marked),
+        b"8:metadata;",
+        _any(dict(metadata)) if metadata else b"0:}",
+        b"7:comment;",
+        _text(comment),
+        b"17:timestamp_created;",
+        _number(flow.timestamp_created),
+        b"6:backup;0:~7:request;",
+        _request(flow.request.data, request_headers, request_body, request_path, request_trailers),
+        b"8:response;",
+        _NONE if response is None else _response(response.data, response_headers, response_body, response_trailers),
+        b"9:websocket;",
+        _any(flow.websocket.get_state()) if flow.websocket else _NONE,
+    ]
+    inner = b"".join(parts)
+    return b"%d:%b}" % (len(inner), inner)
 
-    def encode(
-        self,
-        flow: http.HTTPFlow,
-        *,
-        request_headers: Headers | None = None,
-        request_body: bytes | None = None,
-        response_headers: Headers | None = None,
-        response_body: bytes | None = None,
-        request_path: bytes | None = None,
-        request_trailers: Headers | None = None,
-        response_trailers: Headers | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        comment: str = "",
-        marked: str = "",
-        error: str | None = None,
-    ) -> bytes:
-        """The flow as one frame, with these headers and bodies in place of its own.
 
-        Headers of None are the flow's own, trailers too then; beside headers that were given, trailers are recorded only
-        if they were given as well, because nobody masked the flow's own. A body of None is recorded as not kept, whatever the flow holds. The flow's
-        metadata and backup are never taken: they may hold what must not be recorded.
-        """
-        response = flow.response
-        problem = flow.error
-        parts = [
-            b"7:version;2:21#4:type;4:http;2:id;",
-            _text(flow.id),
-            b"5:error;",
-            _any({"msg": error if error is not None else problem.msg, "timestamp": problem.timestamp})
-            if problem
-            else _NONE,
-            b"11:client_conn;",
-            self._client(flow.client_conn),
-            b"11:server_conn;",
-            self._server(flow.server_conn),
-            b"11:intercepted;5:false!9:is_replay;",
-            _NONE if flow.is_replay is None else _text(flow.is_replay),
-            b"6:marked;",
-            _text(marked),
-            b"8:metadata;",
-            _any(dict(metadata)) if metadata else b"0:}",
-            b"7:comment;",
-            _text(comment),
-            b"17:timestamp_created;",
-            _number(flow.timestamp_created),
-            b"6:backup;0:~7:request;",
-            _request(flow.request.data, request_headers, request_body, request_path, request_trailers),
-            b"8:response;",
-            _NONE if response is None else _response(response.data, response_headers, response_body, response_trailers),
-            b"9:websocket;",
-            _any(flow.websocket.get_state()) if flow.websocket else _NONE,
-        ]
-        inner = b"".join(parts)
-        return b"%d:%b}" % (len(inner), inner)
+def _client(conn: connection.Client) -> bytes:
+    state = (conn.timestamp_end, conn.timestamp_tls_setup, conn.sni, conn.error, conn.alpn, conn.mitmcert)
+    return _connection(conn, state)
 
-    def _client(self, conn: connection.Client) -> bytes:
-        state = (conn.timestamp_end, conn.timestamp_tls_setup, conn.sni, conn.error, conn.alpn, conn.mitmcert)
-        return self._connection(conn, state)
 
-    def _server(self, conn: connection.Server) -> bytes:
-        state = (
-            conn.timestamp_end, conn.timestamp_start, conn.timestamp_tcp_setup, conn.timestamp_tls_setup,
-            conn.address, conn.peername, conn.sockname, conn.sni, conn.error, conn.alpn, conn.tls, conn.via,
-        )  # fmt: skip
-        return self._connection(conn, state)
+def _server(conn: connection.Server) -> bytes:
+    state = (
+        conn.timestamp_end, conn.timestamp_start, conn.timestamp_tcp_setup, conn.timestamp_tls_setup,
+        conn.address, conn.peername, conn.sockname, conn.sni, conn.error, conn.alpn, conn.tls, conn.via,
+    )  # fmt: skip
+    return _connection(conn, state)
 
-    def _connection(self, conn: connection.Connection, state: tuple[Any, ...]) -> bytes:
-        kept = self._connections.get(conn)
-        if kept is not None and kept[0] == state:
-            return kept[1]
-        encoded = tnetstring.dumps(conn.get_state())
-        self._connections[conn] = (state, encoded)
-        return encoded
+
+def _connection(conn: connection.Connection, state: tuple[Any, ...]) -> bytes:
+    kept = vars(conn).get(_KEPT)
+    if kept is not None and kept[0] == conn.id and kept[1] == state:
+        return bytes(kept[2])
+    encoded = tnetstring.dumps(conn.get_state())
+    vars(conn)[_KEPT] = (
+        conn.id,
+        state,
+        encoded,
+    )  # mitmproxy saves and copies the fields that it declares, and no other
+    return encoded
 
 
 def _trailers(data: Any, headers: Headers | None, trailers: Headers | None) -> bytes:

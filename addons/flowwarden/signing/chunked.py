@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
-from hmac import compare_digest, digest
+from hmac import compare_digest
 from typing import Protocol
 
 from ..errors import Refusal
 from ..types import Credentials, Headers, Phantom
 from .authentication import Authentication, Kind, Scope
-from .keys import signing_key
+from .keys import SigningKey, signing_key
 from .shapes import refuse
 from .sigv4 import EMPTY_SHA256, Signed
 
@@ -42,7 +42,7 @@ class Transform(Protocol):
 class ChunkSigner:
     """The chain of chunk signatures of one side: each signs the one before it."""
 
-    def __init__(self, key: bytes, date: str, scope: Scope, seed: str) -> None:
+    def __init__(self, key: SigningKey, date: str, scope: Scope, seed: str) -> None:
         self._key = key
         self._scope = f"{date}\n{scope}"
         self.previous = seed
@@ -54,7 +54,7 @@ class ChunkSigner:
         return self._next(f"AWS4-HMAC-SHA256-TRAILER\n{self._scope}\n{self.previous}\n{trailer_sha256}")
 
     def _next(self, text: str) -> str:
-        self.previous = digest(self._key, text.encode(), "sha256").hex()
+        self.previous = self._key.sign(text)
         return self.previous
 
 

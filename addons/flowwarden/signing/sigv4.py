@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from hashlib import sha256
-from hmac import compare_digest, digest
+from hmac import compare_digest
 from urllib.parse import quote, unquote
 
 from ..errors import Refusal
 from ..types import Credentials, Headers, Request
 from .authentication import ALGORITHM, Authentication, Kind, Scope, amz_time, malformed
 from .canonical import PLAIN, Spelling, canonical_request, published, spellings
-from .keys import signing_key
+from .keys import SigningKey, signing_key
 from .shapes import refuse
 
 __all__ = [
@@ -147,7 +147,7 @@ def _matches(
     fields: Mapping[str, Sequence[str]],
     payload: str,
     *,
-    key: bytes,
+    key: SigningKey,
     spelling: Spelling,
 ) -> bool:
     canonical = canonical_request(
@@ -160,8 +160,7 @@ def _matches(
         presigned=auth.presigned,
         spelling=spelling,
     )
-    expected = digest(key, string_to_sign(auth.date, auth.scope, canonical).encode(), "sha256").hex()
-    return compare_digest(expected, auth.signature)
+    return compare_digest(key.sign(string_to_sign(auth.date, auth.scope, canonical)), auth.signature)
 
 
 def _check_token(auth: Authentication, session_token: str) -> None:
@@ -265,7 +264,7 @@ def sign(
         spelling=auth.spelling or published(auth.s3),
     )
     key = signing_key(credentials.secret_access_key, *scope)
-    signature = digest(key, string_to_sign(date, scope, canonical).encode(), "sha256").hex()
+    signature = key.sign(string_to_sign(date, scope, canonical))
     if auth.presigned:
         return Signed(_with_signature(target, signature), headers, signature, date, scope)
     value = (

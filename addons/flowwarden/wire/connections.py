@@ -11,10 +11,11 @@ import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 from weakref import WeakValueDictionary
 
 from mitmproxy import http
-from mitmproxy.connection import Client, Connection, ConnectionState
+from mitmproxy.connection import Client, Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, context, events, mode_servers
 from mitmproxy.utils import asyncio_utils
 
@@ -26,6 +27,7 @@ from .spooled import NextBlock
 BLOCK = 256 * 1024  # bytes that asyncio takes from a socket at once
 BACKLOG = 1 << 20  # bytes of one upstream connection's answer that wait for an HTTP/2 client's window
 
+_KINDS = frozenset({Client, Server})
 _handlers: WeakValueDictionary[str, WireConnectionHandler] = WeakValueDictionary()
 
 
@@ -197,12 +199,14 @@ def install() -> None:
     """Every connection that is accepted from now on gets this handler.
 
     Things that mitmproxy does on every call and nobody needs here are left out: names and times of tasks for its
-    debugger, a check of the types that its own parser has just made, a server connection a stream that is never used.
+    debugger, a check of the types that its own parser has just made, a server connection a stream that is never used, and
+    questions to an abstract class.
     """
     mode_servers.ProxyConnectionHandler = WireConnectionHandler  # type: ignore[misc]
     asyncio_utils.set_task_debug_info = _nothing
     http.MessageData.__post_init__ = _nothing  # type: ignore[method-assign]
     context.Context.fork = _fork  # type: ignore[method-assign]
+    Connection.__eq__ = _same  # type: ignore[method-assign]
     tls.install()
     headers.install()
 
@@ -213,6 +217,11 @@ def _fork(self: context.Context) -> context.Context:
     made.client, made.options, made.server = self.client, self.options, self.server
     made.layers = self.layers.copy()
     return made
+
+
+def _same(self: Connection, other: Any) -> bool:
+    """As mitmproxy's own, which asks an abstract class each time about what is nearly always this very object."""
+    return self is other or ((other.__class__ in _KINDS or isinstance(other, Connection)) and self.id == other.id)
 
 
 def _nothing(*_args: object, **_more: object) -> None:
