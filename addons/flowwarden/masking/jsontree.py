@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import Literal
 
@@ -56,7 +57,7 @@ class Node:
 def check(text: bytes) -> None:
     """Refusal unless the text is JSON (RFC 8259; the non-finite numbers that some servers send are let through)."""
     try:
-        _DECODER.decode(text.decode("utf-8-sig"))
+        _DECODER.decode(text.removeprefix(BOM_UTF8).decode())
     except RecursionError:
         raise refuse("TooDeep", "the answer is nested too deeply to be searched") from None
     except (ValueError, UnicodeDecodeError):

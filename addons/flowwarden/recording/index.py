@@ -41,6 +41,7 @@ class Index:
             self.connection.row_factory = sqlite3.Row
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA synchronous = NORMAL")  # derived: what a power cut takes is read again
+            self.connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: most are written more than once
             prepare(self.connection)
             migrations.apply(Database(self.connection, execute_plugins=False))
         except sqlite3.Error as error:

@@ -8,14 +8,21 @@ from pathlib import Path
 from ..errors import StoreError
 from .index import FILE, Index, rebuild
 
+_BUSY = 500  # records of one look; behind so many the next may wait
+_PATIENCE = 4  # times as long
+
 
 class Indexer:
-    """The thread that keeps the index up with the log. `wake` may be called from any thread, at any rate."""
+    """The thread that keeps the index up with the log. `wake` may be called from any thread, at any rate.
+
+    `pause` are the seconds between two looks; the more there is to take in at once, the less each record costs.
+    """
 
     def __init__(self, folder: Path, *, pause: float = 0.5) -> None:
         self.folder = folder
         self.problem = ""
         self._pause = pause
+        self._taken = 0  # records at the last look
         self._index: Index | None = None
         self._file: tuple[int, int] | None = None
         self._news = threading.Event()
@@ -47,14 +54,15 @@ class Indexer:
             if stopping:
                 self._close()
                 return
-            self._stopping.wait(self._pause)
+            self._stopping.wait(self._pause * (_PATIENCE if self._taken > _BUSY else 1))
 
     def _catch_up(self) -> bool:
         """One look at the log; False if the index could not be written. A corrupt or foreign index is made anew."""
         try:
             index = self._current()
-            while index.feed(self.folder):
-                pass
+            self._taken = 0
+            while count := index.feed(self.folder):
+                self._taken += count
         except (StoreError, OSError) as error:
             self._close()
             self.problem = str(error)

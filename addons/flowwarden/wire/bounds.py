@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from h11._readers import ContentLengthReader
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import HttpLayer, ReceiveHttp
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server, make_error_response
@@ -32,6 +33,10 @@ class Bounded(Http1Connection):
             if event.command is self._timer and self._in_head():
                 yield from self.head_fault(408, "a head took too long")
             return
+        if type(event) is events.DataReceived and self._within_body(len(event.data)):
+            assert self.stream_id is not None
+            yield ReceiveHttp(self.ReceiveData(self.stream_id, event.data))
+            return
         try:
             yield from super()._handle_event(event)
         except NotImplementedError:
@@ -46,6 +51,15 @@ class Bounded(Http1Connection):
             elif self._timer is None:
                 self._timer = commands.RequestWakeup(HEAD_SECONDS)
                 yield self._timer
+
+    def _within_body(self, size: int) -> bool:
+        """Counts bytes that are followed by more of a body of known length; h11 would copy them three times."""
+        if self.state != self.read_body or self.buf or type(self.body_reader) is not ContentLengthReader:
+            return False
+        if not 0 < size < self.body_reader._remaining:
+            return False
+        self.body_reader._remaining -= size
+        return True
 
     def _in_head(self) -> bool:
         return bool(self.buf) and self.state == self.read_headers

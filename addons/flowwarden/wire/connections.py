@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 from weakref import WeakValueDictionary
 
+import mitmproxy.flow
 from mitmproxy import http
 from mitmproxy.connection import Client, Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, context, events, mode_servers
@@ -199,14 +201,15 @@ def install() -> None:
     """Every connection that is accepted from now on gets this handler.
 
     Things that mitmproxy does on every call and nobody needs here are left out: names and times of tasks for its
-    debugger, a check of the types that its own parser has just made, a server connection a stream that is never used, and
-    questions to an abstract class.
+    debugger, a check of the types that its own parser has just made, a server connection a stream that is never used,
+    questions to an abstract class, and objects for ids.
     """
     mode_servers.ProxyConnectionHandler = WireConnectionHandler  # type: ignore[misc]
     asyncio_utils.set_task_debug_info = _nothing
     http.MessageData.__post_init__ = _nothing  # type: ignore[method-assign]
     context.Context.fork = _fork  # type: ignore[method-assign]
     Connection.__eq__ = _same  # type: ignore[method-assign]
+    mitmproxy.flow.uuid = _Ids  # type: ignore[assignment]
     tls.install()
     headers.install()
 
@@ -222,6 +225,17 @@ def _fork(self: context.Context) -> context.Context:
 def _same(self: Connection, other: Any) -> bool:
     """As mitmproxy's own, which asks an abstract class each time about what is nearly always this very object."""
     return self is other or ((other.__class__ in _KINDS or isinstance(other, Connection)) and self.id == other.id)
+
+
+class _Ids:
+    """Stands in for the module `uuid` where flows are made: text at once, without an object whose text is wanted."""
+
+    @staticmethod
+    def uuid4() -> str:
+        """A random UUID (RFC 9562, section 5.4)."""
+        digits = os.urandom(16).hex()
+        variant = "89ab"[int(digits[16], 16) & 3]
+        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def _nothing(*_args: object, **_more: object) -> None:

@@ -1,10 +1,11 @@
-"""TLS records in and out of OpenSSL's memory, without the exception that pyOpenSSL raises at each end of data.
+"""TLS records in and out of OpenSSL's memory in as few calls as may be, without the exception at each end of data.
 
 A small call meets that end six times. What is read and sent, and in which order, is as in mitmproxy's own layer.
 """
 
 from __future__ import annotations
 
+import contextlib
 from logging import WARNING
 
 from mitmproxy import connection
@@ -22,6 +23,7 @@ def install() -> None:
     """Every TLS layer from now on."""
     TLSLayer.tls_interact = _interact  # type: ignore[method-assign]
     TLSLayer.receive_data = _receive  # type: ignore[method-assign]
+    TLSLayer.send_data = _send  # type: ignore[method-assign]
 
 
 def _decrypt(tls: SSL.Connection, parts: list[bytes]) -> None:
@@ -46,6 +48,16 @@ def _interact(self: TLSLayer) -> Commands:
         yield commands.SendData(self.conn, bytes(SSL._ffi.buffer(_BUFFER, size)))  # type: ignore[attr-defined]
         if size < _SIZE:
             return
+
+
+def _send(self: TLSLayer, data: bytes) -> Commands:
+    """pyOpenSSL has each call write one record of 16 KiB; into memory, which is never full, one call can write all."""
+    ssl, lib = self.tls._ssl, SSL._lib  # type: ignore[attr-defined]
+    lib.SSL_clear_mode(ssl, lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
+    with contextlib.suppress(SSL.ZeroReturnError, SSL.SysCallError):  # the peer may go on sending; that is dropped
+        if data and (written := lib.SSL_write(ssl, data, len(data))) <= 0:
+            self.tls._raise_ssl_error(ssl, written)
+    yield from self.tls_interact()
 
 
 def _receive(self: TLSLayer, data: bytes) -> Commands:
