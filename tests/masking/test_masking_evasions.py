@@ -40,6 +40,12 @@ BODIES: dict[str, tuple[str, bytes]] = {
     "utf-16 with a mark": ("text/plain", NOTE.encode("utf-16")),
     "utf-16 little": ("text/plain", NOTE.encode("utf-16-le")),
     "utf-16 big": ("text/plain", NOTE.encode("utf-16-be")),
+    "a mark of utf-16 before ascii": ("text/plain", b"\xff\xfe" + NOTE.encode()),
+    "a mark of big utf-16 before ascii": ("text/plain", b"\xfe\xff" + NOTE.encode()),
+    "ascii behind utf-16": ("text/plain", ("a long text " * 60).encode("utf-16") + NOTE.encode()),
+    "ascii behind utf-16 without a mark": ("text/plain", ("a long text " * 60).encode("utf-16-be") + NOTE.encode()),
+    "ascii behind utf-16 in binary": ("text/plain", ("x\u4e2d" * 600).encode("utf-16") + NOTE.encode() + b"\0"),
+    "a mark of utf-16 in base64": ("application/json", _json(_b64(b"\xff\xfe" + NOTE.encode()))),
     "utf-16 declared": ("text/plain; charset=utf-16le", NOTE.encode("utf-16-le")),
     "utf-16 wrongly declared": ("text/plain; charset=utf-8", NOTE.encode("utf-16-le")),
     "utf-16 json": ("application/json", _json(NOTE).decode().encode("utf-16-le")),
@@ -137,3 +143,12 @@ def test_masking_evasion_wide_text_keeps_the_rest() -> None:
         body = mark + text.encode(codec)
         out = shipped().mask_answer(OBJECT, 200, headers("binary/octet-stream"), body)
         assert out.body == mark + expected.encode(codec)
+
+
+@pytest.mark.parametrize("mark", [b"\xff\xfe", ("a long text " * 60).encode("utf-16")])
+def test_masking_evasion_in_an_upload(mark: bytes) -> None:
+    """What is recorded of it has the mask, at the same length."""
+    body = mark + NOTE.encode() + b" " * 40_000
+    kept = shipped().upload(call("s3:PutObject", "rest-xml", params={"Bucket": "b", "Key": "k"}), headers("text/plain"))
+    made = kept.feed(body[:1000]) + kept.feed(body[1000:]) + kept.finish()
+    assert TOKEN.encode() not in made and len(made) == len(body) and kept.counts.total() == 1 and not kept.withheld

@@ -208,8 +208,9 @@ class Masker:
             return reader(plain, run, plan)
         try:
             text = plain.decode(charset).encode("utf-8")
-            changed = reader(text, run, plan)
-            return None if changed is None else changed.decode("utf-8").encode(charset)
+            made = reader(text, run, plan)
+            changed = None if made is None else made.decode("utf-8").encode(charset)
+            return self._as_it_is(plain, changed, run)
         except (UnicodeError, LookupError):
             raise refuse("UnreadableAnswer", f"the answer says it is {charset} and is not") from None
 
@@ -240,7 +241,8 @@ class Masker:
         self, run: Run, plan: Plan, headers: Headers, unreadable: Callable[[], None], encoding: str, most: int | None
     ) -> Core:
         inner = self._search(run, plan, headers)
-        return objects.reader(inner, run, headers, unreadable, encoding=encoding, most=most)
+        plain = partial(Windows, self.object_values, run)
+        return objects.reader(inner, run, headers, unreadable, plain=plain, encoding=encoding, most=most)
 
     def _search(self, run: Run, plan: Plan, headers: Headers) -> Core:
         """What masks an object's content."""
@@ -296,10 +298,16 @@ class Masker:
         if order := wide.order(text):
             codec = wide.CODECS[order]
             made = self._read_text(text.decode(codec, "surrogatepass").encode("utf-8", "surrogatepass"), run, plan)
-            return None if made is None else made.decode("utf-8", "surrogatepass").encode(codec, "surrogatepass")
+            changed = None if made is None else made.decode("utf-8", "surrogatepass").encode(codec, "surrogatepass")
+            return self._as_it_is(text, changed, run)
         if text[:1] in b"{[" and jsontree.is_json(text):
             return self._read_json(text, run, plan)
         return self.values.mask(text, run)
+
+    def _as_it_is(self, text: bytes, changed: bytes | None, run: Run) -> bytes | None:
+        """What was read in a charset, searched as the bytes that it is too: perhaps only its beginning is in that charset."""
+        again = self.values.mask(text if changed is None else changed, run)
+        return changed if again is None else again
 
     def _windows(self, run: Run, plan: Plan, kind: Kind) -> Core:
         run.same_length = kind == "opaque"  # so that Content-Length can be told before a byte is known
@@ -365,10 +373,12 @@ class Masker:
         core = self._core(kind, run, plan)
         if core is None:
             return None
+        plain = partial(Windows, self.values, run)
         if kind == "opaque":
-            made.core = OpaqueCore(core, run, kinds.looks_like_text, unreadable, skip=True)
+            made.core = OpaqueCore(core, run, kinds.looks_like_text, unreadable, skip=True, plain=plain)
         elif kind in {"text", "csv", "tsv"}:
-            made.core = OpaqueCore(core, run, bool, unreadable, skip=False, unpack=packed.opener(core, run, unreadable))
+            unpack = packed.opener(core, run, unreadable)
+            made.core = OpaqueCore(core, run, bool, unreadable, skip=False, plain=plain, unpack=unpack)
         else:
             made.core = core
         return made

@@ -56,12 +56,13 @@ def reader(
     headers: Headers,
     unreadable: Callable[[], None],
     *,
+    plain: Callable[[], Core],
     encoding: str = "",
     most: int | None = None,
 ) -> Core:
     """`inner` for an object as it is stored: it is cut where a secret is inside a compression.
 
-    `encoding` is a content coding that has to stay as it is, `most` the decoded bytes of a packed object at most.
+    `plain` makes another reader like it, of nothing but patterns; `encoding` is a content coding that has to stay as it is, `most` the decoded bytes of a packed object at most.
     """
     if ranges.starts_at(headers) and packed.named(run.key, run.content_type, encoding):
         unreadable()  # nobody can decode it from here
@@ -70,7 +71,7 @@ def reader(
     unpack = packed.opener(inner, run, unreadable, most)
     if encoding:
         return unpack(encoding)
-    return OpaqueCore(inner, run, not_compressed, unreadable, skip=False, unpack=unpack)
+    return OpaqueCore(inner, run, not_compressed, unreadable, skip=False, plain=plain, unpack=unpack)
 
 
 def keeps_bytes(status: int, headers: Headers) -> str:

@@ -12,10 +12,24 @@ from .wide import Wide
 _HEAD = 512
 
 
+class _Twice:
+    """One reader behind the other; both keep the length of what they mask."""
+
+    def __init__(self, first: Core, second: Core) -> None:
+        self._first, self._second = first, second
+
+    def feed(self, data: bytes) -> bytes:
+        return self._second.feed(self._first.feed(data))
+
+    def finish(self) -> bytes:
+        return self._second.feed(self._first.finish()) + self._second.finish()
+
+
 class OpaqueCore:
     """Waits for the first bytes. `readable` says whether they can be searched, `unpack` gives the reader of a compression.
 
-    `unreadable` is called once with what can neither be read nor unpacked; it raises where a rule denies that.
+    What begins as UTF-16 is searched as that and by another reader, which `plain` gives, as the bytes that it is: only its
+    first bytes have said that it is UTF-16. `unreadable` is called once with what can neither be read nor unpacked; it raises where a rule denies that.
     """
 
     def __init__(
@@ -26,6 +40,7 @@ class OpaqueCore:
         unreadable: Callable[[], None],
         *,
         skip: bool,
+        plain: Callable[[], Core],
         unpack: Callable[[str], Core] | None = None,
     ) -> None:
         self._inner = inner
@@ -33,6 +48,7 @@ class OpaqueCore:
         self._readable = readable
         self._unreadable = unreadable
         self._unpack = unpack
+        self._plain = plain
         self._skip = skip  # whether what cannot be read is passed without a search
         self._head = b""
         self._through: bool | None = None
@@ -58,7 +74,7 @@ class OpaqueCore:
             self._inner = self._unpack(name)
         elif order := wide.order(head):
             self._run.same_length = True
-            self._inner = Wide(self._inner, order)
+            self._inner = _Twice(Wide(self._inner, order), self._plain())
         elif head and not self._readable(head[:_HEAD]):
             self._unreadable()
             self._through = self._skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import Refusal
@@ -13,6 +14,7 @@ from .profiles import Plan
 from .uploads import BLOCK as UPLOAD_BLOCK
 from .uploads import Kept
 from .values import Run
+from .windows import Windows
 
 if TYPE_CHECKING:
     from .masker import Masker
@@ -56,7 +58,8 @@ class Sent:
         masks = [mask for mask in plan.columns if mask.objects or not is_s3]
         fields = plan.object_fields if is_s3 else None
         inner = objects.search(values, masks, run, (), fields=fields, block=UPLOAD_BLOCK)
-        core = objects.reader(inner, run, (), lambda: None, encoding=coding)
+        plain = partial(Windows, values, run, UPLOAD_BLOCK)
+        core = objects.reader(inner, run, (), lambda: None, plain=plain, encoding=coding)
         streaming = heads.first(headers, b"x-amz-content-sha256").startswith("STREAMING-")
         kept = Kept(core, run, framed=streaming or "aws-chunked" in applied)
         if coding and coding not in coders.STREAMABLE:
