@@ -10,6 +10,7 @@ from collections.abc import Callable
 from flowwarden.credentials import phantoms
 from flowwarden.signing import chunked, sigv4
 from flowwarden.signing.authentication import Authentication, parse
+from flowwarden.signing.keys import SigningKey
 from flowwarden.types import Credentials, Request
 
 _BODY = b'{"TableName":"orders","Key":{"id":{"S":"1"}}}'
@@ -62,7 +63,9 @@ def measure(rounds: int = 2000) -> dict[str, float]:
     def sign() -> object:
         return sigv4.sign(known, auth, real, now=now, body_sha256=body_sha256)
 
-    checked, signer = (chunked.ChunkSigner(b"k" * 32, signed.date, signed.scope, signed.signature) for _ in "ab")
+    checked, signer = (
+        chunked.ChunkSigner(SigningKey(b"k" * 32), signed.date, signed.scope, signed.signature) for _ in "ab"
+    )
 
     def chunk() -> object:
         data = hashlib.sha256(_CHUNK).hexdigest()

@@ -14,6 +14,7 @@ from mitmproxy import options as moptions
 
 from . import __version__, build, chain, options, upkeep, yamlfile
 from .errors import ConfigError
+from .masking import stretches
 from .master import DumpMaster, WebMaster
 from .operators import api
 from .services import Services
@@ -109,3 +110,4 @@ async def _announce(
         announce(f"flows: {master.web_url}")  # type: ignore[union-attr]
     if made.sandbox:
         announce(f"sandbox: every AWS call goes to {made.sandbox.url}")
+    await asyncio.to_thread(stretches.places, b"")  # loads what it needs before a call does

@@ -15,7 +15,6 @@ from typing import Any
 from .patterns import locate
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads, made on import, would never have anything to do
-import numpy as np
 
 _CONTROLS = bytes({*range(32), 127} - {*b"\t\n\r\f\x1b"})
 _LARGE = 16 << 10
@@ -73,6 +72,8 @@ def _is_text(window: bytes) -> bool:
 
 def places(data: bytes) -> list[tuple[int, int]]:
     """Where the stretches stand: start and end of each, in order."""
+    import numpy as np  # on first need: no start has to wait for it
+
     codes = np.frombuffer(data, np.uint8)
     text = codes.view(np.int8) > 31  # which takes DEL for text as well
     text |= (codes - np.uint8(9)) < 5
