@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .wire.memory import Share
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Tunnel:
     """What a client connection has shown: the proxy credential of its CONNECT, and where that CONNECT led."""
 
@@ -121,16 +121,18 @@ def end_streams(session: str, why: Refusal) -> None:
 
 
 _last_client: ref[connection.Client] | None = None  # asked for by each station in turn
-_last_tunnel = Tunnel()
+_last_tunnel: ref[Tunnel] | None = None  # not held: it knows a credential
 
 
 def tunnel(client: connection.Client) -> Tunnel:
     """What a client connection has shown so far."""
     global _last_client, _last_tunnel
-    if _last_client is not None and _last_client() is client:
-        return _last_tunnel
+    if _last_client is not None and _last_tunnel is not None and _last_client() is client:
+        last = _last_tunnel()
+        if last is not None:
+            return last
     found = _tunnels.get(client)
     if found is None:
         found = _tunnels[client] = Tunnel()
-    _last_client, _last_tunnel = ref(client), found
+    _last_client, _last_tunnel = ref(client), ref(found)
     return found

@@ -42,6 +42,7 @@ BODIES: dict[str, tuple[str, bytes]] = {
     "utf-16 big": ("text/plain", NOTE.encode("utf-16-be")),
     "a mark of utf-16 before ascii": ("text/plain", b"\xff\xfe" + NOTE.encode()),
     "a mark of big utf-16 before ascii": ("text/plain", b"\xfe\xff" + NOTE.encode()),
+    "utf-16 that begins like ascii": ("text/plain", ("═" * 300 + "\r\n" + NOTE).encode("utf-16")),
     "ascii behind utf-16": ("text/plain", ("a long text " * 60).encode("utf-16") + NOTE.encode()),
     "ascii behind utf-16 without a mark": ("text/plain", ("a long text " * 60).encode("utf-16-be") + NOTE.encode()),
     "ascii behind utf-16 in binary": ("text/plain", ("x\u4e2d" * 600).encode("utf-16") + NOTE.encode() + b"\0"),
@@ -152,3 +153,12 @@ def test_masking_evasion_in_an_upload(mark: bytes) -> None:
     kept = shipped().upload(call("s3:PutObject", "rest-xml", params={"Bucket": "b", "Key": "k"}), headers("text/plain"))
     made = kept.feed(body[:1000]) + kept.feed(body[1000:]) + kept.finish()
     assert TOKEN.encode() not in made and len(made) == len(body) and kept.counts.total() == 1 and not kept.withheld
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+def test_clean_json_in_utf_16_passes(codec: str) -> None:
+    """Also where its characters are pairs of ASCII ones."""
+    mark = "\ufeff".encode(codec)
+    for value in ({"a": "汉" * 300}, {"†" * 300: 1}, {"a": "plain"}):
+        body = mark + json.dumps(value, ensure_ascii=False).encode(codec)
+        assert shipped().mask_answer(call("dynamodb:GetItem"), 200, headers(), body).body is body

@@ -261,19 +261,57 @@ def test_a_match_in_stretches_is_told_where_it_stands() -> None:
     assert Stretches(b"a%11", True).find(code, 2) == -1
 
 
-_STRETCH = re.compile(rb"[\t-\r\x20-\x7f]{8,}(?:[\x80-\xff]{1,4}[\t-\r\x20-\x7f]+)*")
+_STRETCH = re.compile(rb"[\t-\r\x20-\x7e](?:[\t-\r\x20-\x7e]|[\x80-\xff][\t-\r\x20-\x7e])*")
 _PIECES = [b"word", b"longer words", b"\t", b"\xe9", b"\xff\xfe\xfd", b"\0", b"\x1f", b"~\x7f"]
 
 
 @given(st.lists(st.sampled_from(_PIECES)).map(b"".join))
 @example(b"")
-@example(b"a" * 7)
-@example(b"a" * 8)
-@example(b"\xe9" + b"a" * 8)
-@example(b"a" * 8 + b"\xe9")
-@example(b"a" * 8 + b"\xe9\xe9\xe9\xe9a\xe9\xe9\xe9\xe9\xe9" + b"a" * 8)
+@example(b"a" * 11)
+@example(b"a" * 12)
+@example(b"\xe9" + b"a" * 11)
+@example(b"a" * 12 + b"\xe9")
 def test_stretches_of_text_are_what_an_expression_finds(data: bytes) -> None:
-    assert places(data) == [match.span() for match in _STRETCH.finditer(data)]
+    """The expression does not know of a byte above ASCII before a stretch, which belongs to it."""
+    found = [match.span() for match in _STRETCH.finditer(data)]
+    whole = [(start - (start > 0 and data[start - 1] > 127), end) for start, end in found]
+    assert places(data) == [(start, end) for start, end in whole if end - start >= 12]
+
+
+HIDDEN = "Xy7密码很长的密码9kk9"
+IN_BINARY = {
+    "url": f"postgres://admin:{HIDDEN}@db.internal/x".encode(),
+    "option": f" deploytool --password={HIDDEN} x".encode(),
+    "definition": f"define('DB_PASSWORD', '{HIDDEN}');".encode(),
+    "latin-1 behind a short name": "pwd=éT7xK9mQ2wZ4bN".encode("latin-1"),
+    "latin-1 everywhere": "pwd=Kß7xK9möQ2wZ4bN".encode("latin-1"),
+}
+
+
+@pytest.mark.parametrize("name", IN_BINARY)
+def test_secrets_beyond_ascii_are_found_in_data_that_is_no_text(name: str) -> None:
+    rng = random.Random(3)
+    blob = rng.randbytes(20_000) + b"\0" + IN_BINARY[name] + b"\0" + rng.randbytes(20_000)
+    stream = shipped().stream(OBJECT, 200, headers("binary/octet-stream"))
+    assert stream is not None
+    made = stream.feed(blob) + stream.finish()
+    assert IN_BINARY[name] not in made and len(made) == len(blob)
+
+
+@pytest.mark.parametrize(
+    "secret", [b"token%3Dx9xK7mQ2wZ4bN8r", b"password\\u003dx9xK7mQ2wZ4bN8r", b"pwd=\xe9xK7mQ2wZ4bN8r"]
+)
+@pytest.mark.parametrize("binary", [False, True])
+def test_what_is_found_does_not_depend_on_where_a_block_ends(secret: bytes, binary: bool) -> None:
+    rng = random.Random(4)
+    for before in range(len(secret) + 2):
+        filler = rng.randbytes(BLOCK) if binary else b"some words of a text\n" * (BLOCK // 20)
+        blob = filler[: BLOCK - before - 10] + b"\nuser=joe " + secret + b" \n" + filler[: BLOCK // 2]
+        stream = shipped().stream(OBJECT, 200, headers("binary/octet-stream"))
+        assert stream is not None
+        made = stream.feed(blob) + stream.finish()
+        assert secret not in made, (secret, before)
+        assert len(made) == len(blob)
 
 
 @pytest.mark.parametrize(

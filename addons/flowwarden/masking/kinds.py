@@ -102,8 +102,10 @@ def charset(content_type: str, head: bytes) -> str:
     """
     if head[:4] in {b"\xff\xfe\0\0", b"\0\0\xfe\xff"}:
         return "utf-32"
+    if head[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        return "utf-16"
     if order := wide.order(head):
-        return "utf-16" if head[:2] in {b"\xff\xfe", b"\xfe\xff"} else wide.CODECS[order]
+        return wide.CODECS[order]
     if "charset" not in content_type.lower():
         return ""
     name = content_type.lower().partition("charset=")[2].strip("\"' ;").partition(";")[0].strip("\"' ")

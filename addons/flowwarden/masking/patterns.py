@@ -11,7 +11,7 @@ import regex
 
 from .checks import passes
 from .model import Mask, Span, refuse
-from .searcher import TRIGGERS, Searcher, options
+from .searcher import TRIGGERS, Searcher, broad, options
 
 ALARM = -1  # the index that stands for every alarm
 _FINDER_MEMORY = 64 << 20
@@ -40,6 +40,7 @@ class Finder:
         self.mask = mask
         self._re2: Any = None
         self._regex: Any = None
+        self._broad = mask.engine != "re2" or broad(mask.pattern)
         if mask.engine == "re2":
             self._re2 = re2.compile(mask.pattern, options(_FINDER_MEMORY, True))
             self._group = 1 if self._re2.groups else 0
@@ -61,11 +62,8 @@ class Finder:
             raise refuse("MaskTimeout", f"the pattern of {mask.id!r} takes too long on this answer", mask.id) from None
 
     def occurs(self, text: bytes) -> bool:
-        """Whether the pattern matches anywhere, whatever its check says of that."""
-        try:
-            return next(self._matches(text, 0), None) is not None
-        except TimeoutError:
-            return True
+        """Whether the pattern may match in data of which these are the stretches of text: never false where it does."""
+        return self._broad or next(self._matches(text, 0), None) is not None
 
     def _matches(self, text: bytes, start: int) -> Iterator[list[tuple[int, int]]]:
         if self._re2 is not None:

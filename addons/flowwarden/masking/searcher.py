@@ -28,6 +28,7 @@ _TOKEN = re.compile(
     rb"\\[xpP]\{[^}]*\}|\\.|\[\^?\]?(?:\[:[a-z^]+:\]|\\.|[^\]\\])*\]|\{([0-9]+)(?:,([0-9]*))?\}|.", re.S
 )
 _COUNTED = 8
+_BROAD = re.compile(rb"\\[^bdwsntr\W_]|\[:\^")  # \S, \W, \D, \x80, \pL and the like
 
 
 def options(memory: int, captures: bool) -> Any:
@@ -96,6 +97,17 @@ def first_look(mask: Mask) -> tuple[bytes, int]:
             return loosened(mask.pattern), SHORT
         return mask.pattern, WORDED
     return (_any_of(mask.keywords), PREFIXED) if mask.keywords else (loosened(mask.pattern), SHORT)
+
+
+def broad(pattern: bytes) -> bool:
+    """Whether a pattern may match bytes that are no ASCII text."""
+    return any(_is_broad(token[0]) for token in _TOKEN.finditer(pattern))
+
+
+def _is_broad(token: bytes) -> bool:
+    if token == b"." or token.startswith(b"[^") or not token.isascii():
+        return True
+    return _BROAD.search(token) is not None
 
 
 def loosened(pattern: bytes) -> bytes:

@@ -6,7 +6,6 @@ Random bytes lead the automaton of all patterns through states without end. Here
 from __future__ import annotations
 
 import os
-import re
 from bisect import bisect_right
 from itertools import accumulate
 from operator import itemgetter
@@ -18,8 +17,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads, made on impor
 
 _CONTROLS = bytes({*range(32), 127} - {*b"\t\n\r\f\x1b"})
 _LARGE = 16 << 10
-_LEAST = 8  # bytes of ASCII that a stretch begins with
-_MORE = re.compile(rb"(?:[\x80-\xff]{1,4}[\t-\r\x20-\x7f]+)+").match
+_LEAST = 12  # bytes of a stretch
 _NOTHING = [(-1, -1)]
 _end = itemgetter(1)
 
@@ -27,7 +25,7 @@ _end = itemgetter(1)
 class Stretches:
     """What the patterns have to be tried on: all of a text, of other data only the stretches that could be some.
 
-    A stretch is text that begins with at least 8 characters of ASCII; others may follow. `text` is all of them.
+    A stretch is text of at least 12 bytes: ASCII, in which bytes above it may stand one by one. `text` is all of them.
     """
 
     __slots__ = ("_places", "_texts", "text")
@@ -75,22 +73,19 @@ def places(data: bytes) -> list[tuple[int, int]]:
     import numpy as np  # on first need: no start has to wait for it
 
     codes = np.frombuffer(data, np.uint8)
-    text = codes.view(np.int8) > 31  # which takes DEL for text as well
+    text = (codes - np.uint8(32)) < 95  # below 32 it wraps around
     text |= (codes - np.uint8(9)) < 5
-    # The starts of runs of 2, 4 and then 8: each is two shorter ones, one behind the other.
+    alone = codes > 127
+    alone[:-1] &= text[1:]
+    alone[-1:] = False
+    text |= alone
+    # The starts of runs of 2, 4, 8 and then 12: each is two shorter ones, one behind the other.
     run = text[:-1] & text[1:]
     run = run[:-2] & run[2:]
+    run = run[:-4] & run[4:]
     starts = np.flatnonzero(run[:-4] & run[4:])
     if not starts.size:
         return []
     last_of_run = np.flatnonzero(np.diff(starts, append=len(data)) > 1)
-    ends = starts[last_of_run] + _LEAST
     firsts = starts[np.concatenate(([0], last_of_run[:-1] + 1))]
-    found: list[tuple[int, int]] = []
-    done = -1
-    for start, end in zip(firsts.tolist(), ends.tolist(), strict=True):
-        if start >= done:
-            more = _MORE(data, end)
-            done = end if more is None else more.end()
-            found.append((start, done))
-    return found
+    return list(zip(firsts.tolist(), (starts[last_of_run] + _LEAST).tolist(), strict=True))

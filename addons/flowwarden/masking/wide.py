@@ -17,9 +17,9 @@ _ZERO = b"\xff" + b"\0" * 255
 def order(head: bytes) -> Order:
     """Which byte order a text begins with that has two bytes a character; empty if it has not, or not much of ASCII.
 
-    A byte order mark before what is ASCII is none.
+    What begins so may go on as something else: whoever asks searches it as the bytes that it is, too.
     """
-    if head[:2] in {b"\xff\xfe", b"\xfe\xff"} and head[2:4] != b"\0\0" and not _is_text(head[2:_HEAD] or b"\0"):
+    if head[:2] in {b"\xff\xfe", b"\xfe\xff"} and head[2:4] != b"\0\0":
         return "little" if head[:1] == b"\xff" else "big"
     head = head[: min(_HEAD, len(head) // 2 * 2)]
     if len(head) < 8 or b"\0" not in head:

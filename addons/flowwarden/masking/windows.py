@@ -116,7 +116,7 @@ class Windows:
     def _units(self, window: bytes) -> list[Unit]:
         at = self._at
         first = max(0, at - 1)
-        stretches = Stretches(window[first:], self._secrets_only)
+        stretches = Stretches(window, self._secrets_only)  # with the context, in which one may begin
         found = self._patterns.find_secrets(stretches.text)
         if not found:
             return []
@@ -172,14 +172,14 @@ class Windows:
             if opened is None:
                 continue
             decoded = opened[0]
-            spans = self._patterns.spans(decoded) if opened[1] is inner.same else []
+            spans = self._spans(decoded) if opened[1] is inner.same else []
             if not spans and (mask := self._deep(decoded)) is not None:
                 units.append(Unit(start, start, end, mask, partial(self._run.mask, mask, coded)))
-            for span in spans:
+            for begins, span in spans:
                 first, last = span.start // 3, -(-span.end // 3)
                 new = partial(self._regroup, coded, decoded, span, last * 4 >= len(coded))
                 at, to = start + first * 4, min(start + last * 4, end)
-                units.append(Unit(at, at, to, span.mask, new))
+                units.append(Unit(start + begins // 3 * 4, at, to, span.mask, new))
         return units
 
     def _regroup(self, coded: bytes, decoded: bytes, span: Span, at_end: bool) -> bytes | None:
@@ -210,9 +210,9 @@ class Windows:
     ) -> list[Unit]:
         """Secrets in which single bytes are written %XX, or \\u00XX."""
         runs: list[tuple[int, int]] = []
-        first, least = max(0, self._at - 1), self._at
-        while (found := stretches.find(QUICK[form], least - first)) >= 0:
-            runs.append(run_around(window, first + found, least))
+        least = self._at
+        while (found := stretches.find(QUICK[form], least)) >= 0:
+            runs.append(run_around(window, found, least))
             least = runs[-1][1]
         if not runs or not self._may_hold(b"\n".join([decode(window[start:end]) for start, end in runs])):
             return []
@@ -220,17 +220,25 @@ class Windows:
         for begins, ends in runs:
             self._run.budget.tick()
             plain = decode(window[begins:ends])
-            spans = self._patterns.spans(plain)
+            spans = self._spans(plain)
             places = _places(form, window[begins:ends], begins) if spans else []
             if len(places) != len(plain) + 1 or not spans:
                 if (mask := self._deep(plain)) is not None:
                     units.append(Unit(begins, begins, ends, mask, partial(self._run.mask, mask, window[begins:ends])))
                 continue
-            for span in spans:
+            for match, span in spans:
                 start, end = places[span.start], places[span.end]
                 new = partial(self._url_mask, span, plain, end - start)
-                units.append(Unit(start, start, end, span.mask, new))
+                units.append(Unit(places[match], start, end, span.mask, new))
         return units
+
+    def _spans(self, text: bytes) -> list[tuple[int, Span]]:
+        """What to hide in a decoded text, merged and in order, each with where its match begins."""
+        spans: list[tuple[int, Span]] = []
+        for index in self._patterns.find_secrets(text):
+            finder = self._patterns.finder(index)
+            spans += [(begins, span) for begins, _, span in finder.spans(text)] if finder is not None else []
+        return _merged(spans)
 
     def _url_mask(self, span: Span, plain: bytes, length: int) -> bytes | None:
         new = self._run.mask(span.mask, plain[span.start : span.end])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 
 _SECRETS = 4096
-_SCOPES = 64
+_SCOPES = 16  # of a kilobyte each
 
 
 class SigningKey:
