@@ -10,7 +10,7 @@ import cbor2
 import pytest
 import requests
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from replay_helpers import SESSION, Tape, sandbox
 
@@ -92,6 +92,7 @@ def test_targets_and_headers():
     st.binary(max_size=200), st.sampled_from(["", "application/json", "text/xml", "application/x-www-form-urlencoded"])
 )
 def test_what_holds_no_mask_is_not_touched(body, content_type):
+    assume(b"MASKED" not in body)
     assert filler({"masks": {"*": "x"}}).body(body, content_type) == body
 
 
