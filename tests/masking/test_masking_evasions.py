@@ -51,6 +51,7 @@ BODIES: dict[str, tuple[str, bytes]] = {
     "utf-16 wrongly declared": ("text/plain; charset=utf-8", NOTE.encode("utf-16-le")),
     "utf-16 json": ("application/json", _json(NOTE).decode().encode("utf-16-le")),
     "utf-16 in base64": ("application/json", _json(_b64(NOTE.encode("utf-16-le")))),
+    "mostly chinese utf-16 in base64": ("application/json", _json(_b64(("这里是段文字" * 90 + NOTE + "还有" * 200).encode("utf-16")))),
     "utf-16 in an event": (EVENTS, _event(NOTE.encode("utf-16-le"))),
     "escapes": ("application/json", b'{"a": "' + ESCAPED.encode() + b'"}'),
     "escapes in a text": ("text/plain", f'x = {{"a": "{ESCAPED}"}}'.encode()),

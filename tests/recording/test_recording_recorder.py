@@ -460,7 +460,7 @@ async def test_body_on_a_full_disk(tmp_path):
     sink = recorder.body_sink()
     disk.fail = {"write": errno.ENOSPC}
     with pytest.raises(StoreError):
-        sink.write(b"x" * 300_000)
+        sink.write(b"x" * 600_000)
     assert not recorder.ready
     disk.fail = {}
     await until(lambda: recorder.ready)
@@ -548,7 +548,7 @@ async def test_a_body_asked_for_twice_and_one_that_failed(tmp_path):
     broken = recorder.body_sink()
     disk.fail = {"write": errno.ENOSPC}
     with pytest.raises(StoreError):
-        broken.write(bytes(300_000))
+        broken.write(bytes(600_000))
     disk.fail = {}
     await until(lambda: recorder.ready)
     for again in (lambda: broken.write(b"y"), broken.finish):

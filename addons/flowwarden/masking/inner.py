@@ -30,7 +30,7 @@ def opened(data: bytes) -> tuple[bytes, Pack] | None:
             return plain, zlib.compress
     if data[:4] == b"\x28\xb5\x2f\xfd":
         return _with(_unzstd(data), zstandard.compress)
-    if (order := wide.order(data)) and data.count(0) * 20 > len(data):  # else a mark stands before something else
+    if (order := wide.order(data)) and b"\0" in data:  # as in each ASCII letter of UTF-16: else only its mark is there
         codec = wide.CODECS[order]
         return data.decode(codec, "replace").encode(), lambda text: text.decode("utf-8", "replace").encode(codec)
     return (data, same) if _mostly_text(data) else None

@@ -58,6 +58,7 @@ _XML_PAIR = (
 )
 _ESCAPED_NAME = rb'\\u[0-9a-fA-F]{4}[^"\\]*"\s*:'
 _TOGETHER = 64 << 10  # bytes of a body
+_WRITTEN = {b"", b"{", b"[", b"<"}  # what JSON and XML, or no body at all, begin with
 _SHORT, _REMEMBERED = 256, 4096
 Reader = Callable[[bytes, Run, Plan], bytes | None]
 
@@ -126,7 +127,7 @@ class Masker:
         try:
             plan = self.profiles.plan(call, "output")
             run = self._run(call, headers, plan, keep, session_key)
-            masked = self.beginning(headers, body, run)
+            masked = self.beginning(headers, body, run, plan)
             if body:
                 self._body(call, status, masked, plan, run)
         except Refusal:
@@ -135,9 +136,10 @@ class Masker:
             raise refuse("MaskFailed", f"masking this answer failed: {type(error).__name__}") from error
         return masked
 
-    def beginning(self, headers: Headers, body: bytes, run: Run) -> Masked:
-        """The message with its head masked. A small body is searched along with it: each search has its price."""
-        if len(body) <= _TOGETHER and self._nothing_in(b"\n".join((body, *[value for _, value in headers]))):
+    def beginning(self, headers: Headers, body: bytes, run: Run, plan: Plan) -> Masked:
+        """The message with its head masked. A small body of JSON or XML is searched along: each search has its price."""
+        together = body[:1] in _WRITTEN and len(body) <= _TOGETHER and not plan.is_object
+        if together and self._nothing_in(b"\n".join((body, *[value for _, value in headers]))):
             run.clean = body
             return Masked(headers, body, run.counts)
         return Masked(self.mask_headers(headers, run), body, run.counts)

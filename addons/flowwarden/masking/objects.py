@@ -62,7 +62,8 @@ def reader(
 ) -> Core:
     """`inner` for an object as it is stored: it is cut where a secret is inside a compression.
 
-    `plain` makes another reader like it, of nothing but patterns; `encoding` is a content coding that has to stay as it is, `most` the decoded bytes of a packed object at most.
+    `plain` makes another reader like it, of nothing but patterns; `encoding` is a content coding that has to stay as it is,
+    `most` the decoded bytes of a packed object at most.
     """
     if ranges.starts_at(headers) and packed.named(run.key, run.content_type, encoding):
         unreadable()  # nobody can decode it from here

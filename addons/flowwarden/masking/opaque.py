@@ -29,7 +29,8 @@ class OpaqueCore:
     """Waits for the first bytes. `readable` says whether they can be searched, `unpack` gives the reader of a compression.
 
     What begins as UTF-16 is searched as that and by another reader, which `plain` gives, as the bytes that it is: only its
-    first bytes have said that it is UTF-16. `unreadable` is called once with what can neither be read nor unpacked; it raises where a rule denies that.
+    first bytes have said that it is UTF-16. `unreadable` is called once with what can neither be read nor unpacked; it
+    raises where a rule denies that.
     """
 
     def __init__(

@@ -33,6 +33,12 @@ def locate(compiled: Any, text: bytes, start: int = 0) -> Iterator[list[tuple[in
         start = last if last > start else start + 1
 
 
+def first(compiled: Any, text: bytes, start: int = 0) -> int:
+    """Where the first match of an re2 pattern begins, from `start` on; -1 if there is none."""
+    spans = compiled._regexp.Match(re2._Anchor.UNANCHORED, text, start, len(text)) if start <= len(text) else ()
+    return int(spans[0][0]) if spans else -1
+
+
 class Finder:
     """Where one mask's pattern occurs, as the span of its group `secret` (or first group, or all of it)."""
 
@@ -87,18 +93,21 @@ def catastrophic(pattern: bytes, pump_texts: Sequence[bytes]) -> bool:
     return False
 
 
-def merge(spans: list[Span]) -> list[Span]:
-    """Spans in order, overlapping ones made one. A token's own shape gives the name before what only stands at `secret=`."""
-    spans.sort(key=lambda span: (span.start, -span.end))
-    merged: list[Span] = []
-    for span in spans:
-        if merged and span.start < merged[-1].end:
-            last = merged[-1]
+def merged(found: list[tuple[int, Span]]) -> list[tuple[int, Span]]:
+    """Spans in order, overlapping ones made one, each with where its match begins (the earliest).
+
+    A token's own shape gives the name before what only stands at `secret=`.
+    """
+    found.sort(key=lambda item: (item[1].start, -item[1].end))
+    out: list[tuple[int, Span]] = []
+    for begins, span in found:
+        if out and span.start < out[-1][1].end:
+            before, last = out[-1]
             name = span.mask if last.mask.check == "secret" else last.mask
-            merged[-1] = Span(last.start, max(span.end, last.end), name)
+            out[-1] = (min(begins, before), Span(last.start, max(span.end, last.end), name))
         else:
-            merged.append(span)
-    return merged
+            out.append((begins, span))
+    return out
 
 
 class Patterns:
@@ -139,15 +148,20 @@ class Patterns:
             found = self._finders[index] = Finder(self._by_index[index])
         return found
 
+    def matches(self, text: bytes, found: Iterable[int]) -> Iterator[tuple[int, Span]]:
+        """What to hide in a text in which these indexes were found, each with where its match begins; overlaps and all."""
+        for index in found:
+            finder = self.finder(index)
+            for begins, _, span in finder.spans(text) if finder is not None else ():
+                yield begins, span
+
     def spans(
         self, text: bytes, found: Iterable[int] | None = None, tick: Callable[[], None] | None = None
     ) -> list[Span]:
         """What to hide in a text, merged and in order. `tick` is called for each span found."""
-        spans: list[Span] = []
-        for index in self.find(text) if found is None else found:
-            finder = self.finder(index)
-            for _, _, span in finder.spans(text) if finder is not None else ():
-                spans.append(span)
-                if tick is not None:
-                    tick()
-        return merge(spans) if len(spans) > 1 else spans
+        matches: list[tuple[int, Span]] = []
+        for match in self.matches(text, self.find(text) if found is None else found):
+            matches.append(match)
+            if tick is not None:
+                tick()
+        return [span for _, span in merged(matches)]

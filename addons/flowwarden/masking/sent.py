@@ -35,7 +35,7 @@ class Sent:
         run = Run(off=plan.off, call=call)
         masked = Masked(headers, body, run.counts)
         try:
-            masked = self._masker.beginning(headers, body, run)
+            masked = self._masker.beginning(headers, body, run, plan)
             if body:
                 self._request_body(call, masked, plan, run)
         except Exception as error:

@@ -11,21 +11,24 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import Any
 
-from .patterns import locate
+from .patterns import first
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads, made on import, would never have anything to do
 
 _CONTROLS = bytes({*range(32), 127} - {*b"\t\n\r\f\x1b"})
-_LARGE = 16 << 10
-_LEAST = 12  # bytes of a stretch
-_NOTHING = [(-1, -1)]
+_LARGE, _SAMPLED = 16 << 10, 4096
+_LEAST, _CORE = (
+    12,
+    6,
+)  # bytes of a stretch, and of ASCII in it: of random data half is text, and a tenth of that is this
 _end = itemgetter(1)
 
 
 class Stretches:
     """What the patterns have to be tried on: all of a text, of other data only the stretches that could be some.
 
-    A stretch is text of at least 12 bytes: ASCII, in which bytes above it may stand one by one. `text` is all of them.
+    A stretch is text of at least 12 bytes: ASCII, in which bytes above it may stand one by one, and six of ASCII in a row
+    at some place. `text` is all of them.
     """
 
     __slots__ = ("_places", "_texts", "text")
@@ -46,7 +49,7 @@ class Stretches:
     def find(self, pattern: Any, start: int) -> int:
         """Where in the window the first match of an re2 pattern begins, from `start` on; -1 if there is none."""
         if self._places is None:
-            return next(locate(pattern, self.text, start), _NOTHING)[0][0]
+            return first(pattern, self.text, start)
         if not self._texts:
             lengths = (end - start + 1 for start, end in self._places)
             self._texts = list(accumulate(lengths, initial=0))
@@ -54,7 +57,7 @@ class Stretches:
         if index == len(self._places):
             return -1
         at = self._texts[index] + max(0, start - self._places[index][0])
-        found = next(locate(pattern, self.text, at), _NOTHING)[0][0]
+        found = first(pattern, self.text, at)
         if found < 0:
             return -1
         index = bisect_right(self._texts, found) - 1
@@ -64,7 +67,7 @@ class Stretches:
 def _is_text(window: bytes) -> bool:
     if len(window) < _LARGE:
         return True
-    sample = b"".join(window[at : at + 512] for at in range(0, len(window) - 512, len(window) // 8))
+    sample = window[:: len(window) // _SAMPLED | 1]  # an odd step meets every column of records
     return (len(sample) - len(sample.translate(None, _CONTROLS))) * 25 < len(sample)
 
 
@@ -73,19 +76,28 @@ def places(data: bytes) -> list[tuple[int, int]]:
     import numpy as np  # on first need: no start has to wait for it
 
     codes = np.frombuffer(data, np.uint8)
-    text = (codes - np.uint8(32)) < 95  # below 32 it wraps around
-    text |= (codes - np.uint8(9)) < 5
-    alone = codes > 127
-    alone[:-1] &= text[1:]
-    alone[-1:] = False
-    text |= alone
-    # The starts of runs of 2, 4, 8 and then 12: each is two shorter ones, one behind the other.
-    run = text[:-1] & text[1:]
-    run = run[:-2] & run[2:]
-    run = run[:-4] & run[4:]
-    starts = np.flatnonzero(run[:-4] & run[4:])
+    ascii_text = (codes - np.uint8(32)) < 95  # below 32 it wraps around
+    ascii_text |= (codes - np.uint8(9)) < 5
+    text = codes > 127
+    text[:-1] &= ascii_text[1:]
+    text[-1:] = False
+    text |= ascii_text
+    starts = _doubled(np.logical_and, text, _LEAST).nonzero()[0]  # of all runs of twelve
     if not starts.size:
         return []
-    last_of_run = np.flatnonzero(np.diff(starts, append=len(data)) > 1)
-    firsts = starts[np.concatenate(([0], last_of_run[:-1] + 1))]
-    return list(zip(firsts.tolist(), (starts[last_of_run] + _LEAST).tolist(), strict=True))
+    with_core = _doubled(np.logical_or, _doubled(np.logical_and, ascii_text, _CORE), _LEAST - _CORE + 1)[starts]
+    firsts = np.concatenate(([0], (starts[1:] - starts[:-1] > 1).nonzero()[0] + 1))  # side by side they are one stretch
+    lasts = np.append(firsts[1:], starts.size) - 1
+    kept = np.logical_or.reduceat(with_core, firsts)
+    ends = starts[lasts[kept]] + _LEAST
+    return list(zip(starts[firsts[kept]].tolist(), ends.tolist(), strict=True))
+
+
+def _doubled(combine: Any, flags: Any, count: int) -> Any:
+    """What `combine` makes of each flag and those behind it, `count` of them: of twice as many at each step."""
+    done = 1
+    while done < count:
+        step = min(done, count - done)
+        flags = combine(flags[:-step], flags[step:])
+        done += step
+    return flags

@@ -9,6 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 import re2
@@ -17,7 +19,7 @@ from ..types import Call
 from . import inner, noecho
 from .budget import LAYERS, Budget
 from .model import Keep, Mask, keep_nothing
-from .patterns import Patterns, locate
+from .patterns import Patterns, first, locate
 from .replacing import mask_for, mask_of_length
 from .searcher import options
 
@@ -34,7 +36,7 @@ _BREAKS = tuple(bytes([c]) for c in b" \t\r\n\x0b\x0c\"'<>")
 ESCAPE_CODE = re.compile(rb"\\(?:u00[0-7][0-9a-fA-F]|/)")
 ENTITY_CODE = re.compile(rb"&#(?:0{0,4}[0-9]{1,3}|[xX]0{0,4}[0-9a-fA-F]{1,2});")
 PERCENT_CODE = re.compile(rb"%[0-9A-Fa-f]{2}")
-QUICK = {
+_QUICK = {
     form: re2.compile(form.pattern, options(1 << 20, False)) for form in (ESCAPE_CODE, ENTITY_CODE, PERCENT_CODE)
 }  # to find the next one: ten times as fast where they are rare
 _URLSAFE = bytes.maketrans(b"-_", b"+/")
@@ -67,19 +69,24 @@ class Run:
         return mask_for(mask, value, self.session_key)
 
 
-def coded_runs(code_form: re.Pattern[bytes], text: bytes) -> Iterator[tuple[int, int]]:
-    """Where stretches without space or quotes stand in which characters are written as codes of a form."""
-    end = 0
-    while (found := next(locate(QUICK[code_form], text, end), None)) is not None:
-        start, end = run_around(text, found[0][0], end)
+def coded_runs(
+    code_form: re.Pattern[bytes], text: bytes, end: int = 0, find: Callable[[Any, int], int] | None = None
+) -> Iterator[tuple[int, int]]:
+    """Where stretches without space or quotes stand, from `end` on, in which characters are written as codes of a form.
+
+    `find` says where an re2 pattern next occurs from a place on, where that is known better than by going through the text.
+    """
+    find = find or partial(_find, text)
+    while (at := find(_QUICK[code_form], end)) >= 0:
+        unbroken = _UNBROKEN.match(text, at)
+        assert unbroken is not None
+        start = max(text.rfind(c, end, at) for c in _BREAKS) + 1 or end
+        end = unbroken.end()
         yield start, end
 
 
-def run_around(text: bytes, at: int, least: int) -> tuple[int, int]:
-    """The stretch without space or quotes around a place, from `least` on."""
-    unbroken = _UNBROKEN.match(text, at)
-    assert unbroken is not None
-    return max(text.rfind(c, least, at) for c in _BREAKS) + 1 or least, unbroken.end()
+def _find(text: bytes, pattern: Any, start: int) -> int:
+    return first(pattern, text, start)
 
 
 def base64_runs(text: bytes) -> list[bytes]:

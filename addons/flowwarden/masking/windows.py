@@ -16,20 +16,19 @@ from urllib.parse import unquote_to_bytes
 
 from . import inner
 from .model import Mask, Span, refuse
-from .patterns import Patterns
+from .patterns import Patterns, merged
 from .replacing import mask_of_length
 from .stretches import Stretches
 from .values import (
     ENTITY_CODE,
     ESCAPE_CODE,
     PERCENT_CODE,
-    QUICK,
     RUNS,
     Run,
     Values,
     base64_runs,
+    coded_runs,
     open_base64,
-    run_around,
     unescaped,
     unreferenced,
 )
@@ -138,7 +137,7 @@ class Windows:
                 span.mask,
                 partial(self._new, span.mask, window, span.start, span.end),
             )
-            for begins, span in _merged(spans)
+            for begins, span in merged(spans)
         ]
         if self._values.base64_trigger in found:
             units += self._coded(window)
@@ -209,11 +208,7 @@ class Windows:
         self, window: bytes, stretches: Stretches, form: re.Pattern[bytes], decode: Callable[[bytes], bytes]
     ) -> list[Unit]:
         """Secrets in which single bytes are written %XX, or \\u00XX."""
-        runs: list[tuple[int, int]] = []
-        least = self._at
-        while (found := stretches.find(QUICK[form], least)) >= 0:
-            runs.append(run_around(window, found, least))
-            least = runs[-1][1]
+        runs = list(coded_runs(form, window, self._at, stretches.find))
         if not runs or not self._may_hold(b"\n".join([decode(window[start:end]) for start, end in runs])):
             return []
         units: list[Unit] = []
@@ -234,11 +229,7 @@ class Windows:
 
     def _spans(self, text: bytes) -> list[tuple[int, Span]]:
         """What to hide in a decoded text, merged and in order, each with where its match begins."""
-        spans: list[tuple[int, Span]] = []
-        for index in self._patterns.find_secrets(text):
-            finder = self._patterns.finder(index)
-            spans += [(begins, span) for begins, _, span in finder.spans(text)] if finder is not None else []
-        return _merged(spans)
+        return merged(list(self._patterns.matches(text, self._patterns.find_secrets(text))))
 
     def _url_mask(self, span: Span, plain: bytes, length: int) -> bytes | None:
         new = self._run.mask(span.mask, plain[span.start : span.end])
@@ -257,17 +248,3 @@ def _places(form: re.Pattern[bytes], text: bytes, offset: int) -> list[int]:
 
 
 _BASE64_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
-
-
-def _merged(spans: list[tuple[int, Span]]) -> list[tuple[int, Span]]:
-    """Overlapping spans made one, in order; the earliest begin counts."""
-    spans.sort(key=lambda item: (item[1].start, -item[1].end))
-    merged: list[tuple[int, Span]] = []
-    for begins, span in spans:
-        if merged and span.start < merged[-1][1].end:
-            before, last = merged[-1]
-            mask = span.mask if last.mask.check == "secret" else last.mask
-            merged[-1] = (min(begins, before), Span(last.start, max(span.end, last.end), mask))
-        else:
-            merged.append((begins, span))
-    return merged

@@ -73,7 +73,7 @@ def gather(params: Mapping[str, Any]) -> dict[str, list[str]]:
             key = simplify(name)
             if depth == 0 or key not in _VAGUE:
                 found.setdefault(key, []).append(value)
-        elif isinstance(value, dict):
+        elif isinstance(value, Mapping):
             if depth == 0:
                 found["{" + name + "}"] = [str(key) for key in value]
             pending.extend((str(inner), item, depth + 1) for inner, item in value.items())

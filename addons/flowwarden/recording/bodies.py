@@ -10,10 +10,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from ..errors import StoreError
+from .direct import Direct
 from .disk import Disk
 
-_BLOCK = 256 << 10
-_LARGE = 64 << 10  # bytes of a part that need not be copied first
 PART = ".part-"
 
 
@@ -37,12 +36,12 @@ class BodySink:
         self._failed = failed
         self._part = folder / f"{PART}{uuid.uuid4().hex}"
         self._digest = sha256()
-        self._pending = bytearray()
         self.size = 0
         self._result: tuple[str, int, Path] | None = None
         try:
             disk.folder(folder)
             self._handle = disk.open(self._part)
+            self._file = Direct(disk, self._handle)
         except OSError as error:
             raise self._broken(error) from error
 
@@ -56,12 +55,10 @@ class BodySink:
         if self._handle < 0:
             raise StoreError("this body is finished")
         self.size += len(data)
-        if not self._pending and len(data) >= _LARGE:
-            self._store(data)
-            return
-        self._pending += data
-        if len(self._pending) >= _BLOCK:
-            self._flush()
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise self._broken(error) from error
 
     def finish(self, digest: str = "") -> tuple[str, int, Path]:
         """Makes the body durable: SHA-256, size, path. StoreError. It waits for the disk: not for the event loop.
@@ -72,8 +69,10 @@ class BodySink:
             return self._result
         digest = digest or self._digest.hexdigest()
         path = self._folder / digest
-        self._flush()
+        if self._handle < 0:
+            raise StoreError("this body could not be recorded")
         try:
+            self._file.flush()
             self._disk.sync(self._handle)
             try:
                 os.link(self._part, path)
@@ -96,20 +95,6 @@ class BodySink:
         self._close()
         self._part.unlink(missing_ok=True)
         return self._digest.hexdigest(), self.size
-
-    def _flush(self) -> None:
-        if self._handle < 0:
-            raise StoreError("this body could not be recorded")
-        data, self._pending = bytes(self._pending), bytearray()
-        self._store(data)
-
-    def _store(self, data: bytes) -> None:
-        if self._handle < 0:
-            raise StoreError("this body could not be recorded")
-        try:
-            self._disk.write(self._handle, data)
-        except OSError as error:
-            raise self._broken(error) from error
 
     def _broken(self, error: OSError) -> StoreError:
         self._close()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from mmap import mmap
 from pathlib import Path
 
+_DIRECT: int = getattr(os, "O_DIRECT", 0)
 _DSYNC: int = getattr(os, "RWF_DSYNC", 0)
 
 
@@ -15,13 +18,19 @@ class Disk:
         """A handle for appending; the file is made if it is missing."""
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
 
-    def write(self, handle: int, data: bytes) -> None:
+    def write(self, handle: int, data: bytes | mmap) -> None:
         """Writes all of it; a short write is followed by another, which then says why."""
         written = os.write(handle, data)
         if written != len(data):
+            self.past_cache(handle, False)  # the rest need not begin at a page
             view = memoryview(data)
             while written < len(data):
                 written += os.write(handle, view[written:])
+
+    def past_cache(self, handle: int, on: bool) -> None:
+        """Whether writes go to the disk itself: of whole pages, from where one begins. EINVAL where that cannot be."""
+        flags = fcntl.fcntl(handle, fcntl.F_GETFL)
+        fcntl.fcntl(handle, fcntl.F_SETFL, flags | _DIRECT if on else flags & ~_DIRECT)
 
     def prepare(self, path: Path, size: int) -> int:
         """A handle for a file of fixed size whose blocks are all written, so that syncing it changes no metadata."""

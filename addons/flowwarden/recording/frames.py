@@ -134,11 +134,7 @@ def _connection(conn: connection.Connection, state: tuple[Any, ...]) -> bytes:
     if kept is not None and kept[0] == conn.id and kept[1] == state:
         return bytes(kept[2])
     encoded = tnetstring.dumps(conn.get_state())
-    vars(conn)[_KEPT] = (
-        conn.id,
-        state,
-        encoded,
-    )  # mitmproxy saves and copies the fields that it declares, and no other
+    vars(conn)[_KEPT] = conn.id, state, encoded  # mitmproxy saves and copies no field but those that it declares
     return encoded
 
 

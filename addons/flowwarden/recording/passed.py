@@ -11,9 +11,7 @@ from .bodies import BodySink, HashSink
 from .records import BodyAt
 
 BLOCK = 512 << 10  # bytes that are handed to the thread at once
-AHEAD = (
-    1  # blocks that may wait for the thread; then no more of the body is read: two threads at work hinder each other
-)
+AHEAD = 1  # blocks that may wait for the thread; then no more of the body is read: two threads hinder each other
 
 
 class Masks(Protocol):

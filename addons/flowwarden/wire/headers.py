@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from mitmproxy import http
@@ -37,7 +36,6 @@ def expected_body_size(request: http.Request, response: http.Response | None = N
     return size
 
 
-@lru_cache(1024)
 def _key(name: str | bytes) -> bytes:
     return (name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name).lower()
 
