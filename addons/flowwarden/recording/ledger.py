@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +15,7 @@ from .canonical import canonical
 from .clock import Stamps
 from .disk import Appended, Disk
 from .files import FrameFiles, frame_file
-from .journal import Journal, Piece
+from .journal import LARGEST, Journal, Piece
 from .merkle import Frontier, leaf_hash
 from .note import Signer
 
@@ -142,13 +142,13 @@ class Ledger:
             raise DiskError(error, "evidence cannot be made durable", False) from error
 
     def _plan(self, entries: Sequence[Entry]) -> tuple[list[tuple[str, bytes]], list[bytes], Head]:
-        """Frames and lines of a batch, and where the log stands behind it; nothing is written yet."""
+        """Frames by file and lines of a batch, and where the log stands behind it; nothing is written yet."""
         old = self.head
         now = self.clock()
         stamp = self._stamps.text(now)
         head = Head(old.seq, old.prev, now, old.tree.copy(), old.open, old.ends)
         back = old.time - now
-        frames: list[tuple[str, bytes]] = []
+        frames: dict[str, list[bytes]] = {}
         lines: list[bytes] = []
         ends: dict[str, int] = {}
         for entry in entries:
@@ -171,7 +171,7 @@ class Ledger:
                 entry.error = error
                 continue
             if entry.frame is not None:
-                frames.append((name, entry.frame))
+                frames.setdefault(name, []).append(entry.frame)
                 ends[name] = start + len(entry.frame)
             back = 0
             entry.seq = head.seq
@@ -179,7 +179,7 @@ class Ledger:
             head.prev = sha256(text).hexdigest()
             head.tree.add(leaf_hash(text))
             lines.append(text + b"\n")
-        return frames, lines, head
+        return list(_joined(frames)), lines, head
 
     def _end(self, name: str) -> int:
         try:
@@ -236,3 +236,13 @@ class Ledger:
         self.files.close()
         self.log.close()
         self.notes.close()
+
+
+def _joined(frames: Mapping[str, list[bytes]]) -> Iterator[tuple[str, bytes]]:
+    """What to write into each file: at one go, unless that would copy much."""
+    for name, parts in frames.items():
+        if sum(map(len, parts)) <= LARGEST:
+            yield name, b"".join(parts)
+        else:
+            for part in parts:
+                yield name, part

@@ -17,7 +17,9 @@ from .records import UNKNOWN, outcome
 CHECKPOINT_SECONDS = 10.0
 CHECKPOINT_RECORDS = 1000
 LARGEST_BATCH = 512
-GATHER_SECONDS = 0.001  # what a batch waits for more records while several calls are under way
+# What a batch waits for more records while several calls are under way: each batch costs two wake-ups and the
+# interpreter's lock, 150 us of a call's CPU.
+GATHER_SECONDS = 0.001
 MOST_UNSIGNED = 2 * (CHECKPOINT_RECORDS + LARGEST_BATCH)  # records that can await their checkpoint, and twice that
 LONGEST_UNSIGNED = 300.0  # seconds, of a machine that does not sleep
 MOST_NOTES = 10_000  # notes that may wait; a flood of refused tunnels must not fill the memory
@@ -108,9 +110,7 @@ class Writer:
         try:
             item = self.queue.get(timeout=self._patience())
             if self._crowded:
-                time.sleep(
-                    GATHER_SECONDS
-                )  # each batch costs two wake-ups and the interpreter's lock: 150 µs of a call's CPU
+                time.sleep(GATHER_SECONDS)
             while True:
                 if item is None:
                     return entries, jobs, True
