@@ -13,7 +13,6 @@ from functools import cached_property, partial
 from ..errors import Refusal
 from ..types import Call, Headers
 from . import (
-    coders,
     codings,
     columns,
     digests,
@@ -21,7 +20,6 @@ from . import (
     formmask,
     globs,
     heads,
-    jsonfields,
     jsontree,
     kinds,
     noecho,
@@ -30,23 +28,19 @@ from . import (
     ranges,
     repack,
     services,
-    tables,
     wide,
     xmlmask,
 )
-from .budget import Budget
 from .cbormask import CborMasker
-from .events import FrameCore, SseCore
-from .jsonfields import JsonFields
 from .jsonmask import JsonMasker, Special
 from .kinds import Kind
 from .model import Core, Keep, Mask, Masked, keep_nothing, refuse
-from .opaque import OpaqueCore
 from .patterns import Patterns
 from .profiles import Plan, Profiles
 from .sent import UNREADABLE, Sent
 from .statements import Statements
 from .stream import StreamMasker
+from .streams import Streams
 from .uploads import Kept
 from .values import TRIGGERS, Run, Values
 from .windows import Windows
@@ -72,7 +66,7 @@ class Masker:
         self.masks = tuple(masks)
         self.hides_columns = any(mask.columns for mask in masks)
         self.statements = statements or Statements()
-        self._opaque_deny = opaque_deny or any(mask.opaque == "deny" for mask in masks)
+        self.denies_opaque = opaque_deny or any(mask.opaque == "deny" for mask in masks)
         self.profiles = Profiles(masks)
         everywhere = [glob for mask in masks if not mask.actions for glob in mask.fields]
         found = [mask for mask in masks if mask.pattern] + dotenv.lines(masks)
@@ -90,7 +84,7 @@ class Masker:
         self.readers: dict[Kind, Reader] = {
             "json": self._read_json,
             "xml": self._read_xml,
-            "text": self._read_text,
+            "text": self.read_text,
             "form": lambda text, run, plan: formmask.careful(text, run, plan.fields, self.values),
             "lines": self._read_lines,
             "csv": partial(self._read_series, kind="csv"),
@@ -100,6 +94,7 @@ class Masker:
             "events": partial(self._read_series, kind="events"),
         }
         self._sent = Sent(self)
+        self._streams = Streams(self)
         self._clean_texts: set[str] = set()  # short ones that hold nothing: paths come again and again
 
     @cached_property
@@ -126,7 +121,7 @@ class Masker:
         """
         try:
             plan = self.profiles.plan(call, "output")
-            run = self._run(call, headers, plan, keep, session_key)
+            run = self.run(call, headers, plan, keep, session_key)
             masked = self.beginning(headers, body, run, plan)
             if body:
                 self._body(call, status, masked, plan, run)
@@ -145,7 +140,8 @@ class Masker:
         return Masked(self.mask_headers(headers, run), body, run.counts)
 
     @staticmethod
-    def _run(call: Call, headers: Headers, plan: Plan, keep: Keep, session_key: bytes) -> Run:
+    def run(call: Call, headers: Headers, plan: Plan, keep: Keep, session_key: bytes) -> Run:
+        """What one answer carries through all readers."""
         run = Run(keep=keep, session_key=session_key, off=plan.off, call=call)
         if plan.is_object:
             run.content_type = heads.first(headers, b"content-type")
@@ -196,7 +192,7 @@ class Masker:
         return kind
 
     def _uninspected(self, masked: Masked, what: str) -> None:
-        if self._opaque_deny:
+        if self.denies_opaque:
             raise refuse("OpaqueAnswer", f"the answer cannot be searched ({what}), and a rule denies that")
         masked.inspected = False
         masked.notes.append(f"not inspected: {what}")
@@ -221,7 +217,7 @@ class Masker:
     ) -> bytes | None:
         """`remade`: whether it is all there is, so that it can be compressed again if a secret is inside."""
         before = run.counts.copy()
-        core = self._object(
+        core = self.object_core(
             run, plan, masked.headers, lambda: self._uninspected(masked, "an object"), encoding, codings.MOST
         )
         try:
@@ -239,9 +235,10 @@ class Masker:
             raise refusal from None
         return made if run.counts.total() > before.total() else None
 
-    def _object(
+    def object_core(
         self, run: Run, plan: Plan, headers: Headers, unreadable: Callable[[], None], encoding: str, most: int | None
     ) -> Core:
+        """The reader of an S3 object; `unreadable` is called for one that cannot be read, `most` as in `objects.reader`."""
         inner = self._search(run, plan, headers)
         plain = partial(Windows, self.object_values, run)
         return objects.reader(inner, run, headers, unreadable, plain=plain, encoding=encoding, most=most)
@@ -296,10 +293,11 @@ class Masker:
         made = self._xml.careful(text, run, plan.fields)
         return digests.in_xml(made) if made is not None and digests.concerns(run.call) else made
 
-    def _read_text(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
+    def read_text(self, text: bytes, run: Run, plan: Plan) -> bytes | None:
+        """A text masked, as JSON if it is some; None where nothing is masked."""
         if order := wide.order(text):
             codec = wide.CODECS[order]
-            made = self._read_text(text.decode(codec, "surrogatepass").encode("utf-8", "surrogatepass"), run, plan)
+            made = self.read_text(text.decode(codec, "surrogatepass").encode("utf-8", "surrogatepass"), run, plan)
             changed = None if made is None else made.decode("utf-8", "surrogatepass").encode(codec, "surrogatepass")
             return self._as_it_is(text, changed, run)
         if text[:1] in b"{[" and jsontree.is_json(text):
@@ -311,97 +309,8 @@ class Masker:
         again = self.values.mask(text if changed is None else changed, run)
         return changed if again is None else again
 
-    def _windows(self, run: Run, plan: Plan, kind: Kind) -> Core:
-        run.same_length = kind == "opaque"  # so that Content-Length can be told before a byte is known
-        windows = Windows(self.values, run)
-        separator = {"csv": b",", "tsv": b"\t"}.get(kind, b"")
-        if separator and plan.columns:
-            return tables.TableCore(windows, run, plan.columns, separator)
-        if kind == "text" and plan.fields:
-            return JsonFields(windows, run, plan.fields, named=False, strict=False)
-        return windows
-
-    def widened(self, part: ranges.Part, call: Call) -> str:
-        """The Range header that asks for a part of an object and as much around it as masks need: see `ranges.py`."""
-        plan, key = self.profiles.plan(call, "output"), str((call.params or {}).get("Key", ""))
-        table = any(mask.objects for mask in plan.columns) and tables.separator("", packed.unpacked(key))
-        json = bool(plan.object_fields) and jsonfields.named("", packed.unpacked(key))
-        margin = 2 * Windows(self.object_values, Run(same_length=True)).hold
-        return ranges.widened(part, margin, needs_start=bool(table) or json or packed.named(key))
-
-    def may_stream(self, call: Call, headers: Headers) -> bool:
-        """Whether an answer with these headers can be masked as it passes (else it has to be whole)."""
-        kind = self._stream_kind(self.profiles.plan(call, "output"), call, headers)
-        return kind in {"object", "text", "csv", "tsv", "sse", "events", "opaque"}
-
-    @staticmethod
-    def _stream_kind(plan: Plan, call: Call, headers: Headers) -> Kind | None:
-        applied = codings.names(heads.first(headers, b"content-encoding"))
-        if len(applied) > 1 or not coders.STREAMABLE.issuperset(applied):
-            return None
-        content_type = heads.first(headers, b"content-type")
-        if plan.is_object:
-            return "object"
-        kind = kinds.of_type(content_type, call.protocol)
-        return None if kind == "text" and kinds.charset(content_type, b"") else kind
-
-    def stream(
-        self, call: Call, status: int, headers: Headers, *, keep: Keep = keep_nothing, session_key: bytes = b""
-    ) -> StreamMasker | None:
-        """A masker for an answer that passes in pieces; None where `may_stream` says no, or for an object's error."""
-        plan = self.profiles.plan(call, "output")
-        kind = self._stream_kind(plan, call, headers)
-        if kind == "object" and status not in {200, 206}:
-            return None
-        run = self._run(call, headers, plan, keep, session_key)
-        run.budget = Budget(float("inf"))
-        applied = codings.names(heads.first(headers, b"content-encoding"))
-        encoding = objects.keeps_bytes(status, headers) if kind == "object" else ""
-        made = StreamMasker(
-            run,
-            self.mask_headers(headers, run),
-            applied[0] if applied and not encoding else "",
-            kind in {"object", "opaque"},
-        )
-
-        def unreadable() -> None:
-            if self._opaque_deny:
-                raise refuse("OpaqueAnswer", "the answer cannot be searched, and a rule denies that")
-            made.inspected = False
-
-        if kind == "object":
-            made.core = self._object(run, plan, headers, unreadable, encoding, None)
-            return made
-        core = self._core(kind, run, plan)
-        if core is None:
-            return None
-        plain = partial(Windows, self.values, run)
-        if kind == "opaque":
-            made.core = OpaqueCore(core, run, kinds.looks_like_text, unreadable, skip=True, plain=plain)
-        elif kind in {"text", "csv", "tsv"}:
-            unpack = packed.opener(core, run, unreadable)
-            made.core = OpaqueCore(core, run, bool, unreadable, skip=False, plain=plain, unpack=unpack)
-        else:
-            made.core = core
-        return made
-
-    def _core(self, kind: Kind | None, run: Run, plan: Plan, fresh: bool = True) -> Core | None:
-        """The reader of a stream; `fresh` gives each event a budget of its own."""
-        if kind in {"text", "csv", "tsv", "opaque"}:
-            return self._windows(run, plan, kind)
-        if kind in {"sse", "events"}:
-            made = SseCore if kind == "sse" else FrameCore
-            return made(self.values, run, lambda payload: self._payload(payload, run, plan, fresh))
-        return None
-
-    def _payload(self, payload: bytes, run: Run, plan: Plan, fresh: bool) -> bytes | None:
-        if fresh:
-            run.budget = Budget()
-        run.budget.check()
-        return self._read_text(payload, run, plan) if payload else None
-
     def _read_series(self, text: bytes, run: Run, plan: Plan, kind: Kind) -> bytes | None:
-        core = self._core(kind, run, plan, fresh=False)
+        core = self._streams.core(kind, run, plan, fresh=False)
         assert core is not None
         made = core.feed(text) + core.finish()
         return made if run.counts else None
@@ -413,8 +322,22 @@ class Masker:
         if self._clean(text, run, plan):
             return None
         lines = text.splitlines(keepends=True)
-        made = [self._read_text(line, run, plan) or line for line in lines]
+        made = [self.read_text(line, run, plan) or line for line in lines]
         return b"".join(made) if made != lines else None
+
+    def widened(self, part: ranges.Part, call: Call) -> str:
+        """The Range header that asks for a part of an object and as much around it as masks need: see `ranges.py`."""
+        return self._streams.widened(part, call)
+
+    def may_stream(self, call: Call, headers: Headers) -> bool:
+        """Whether an answer with these headers can be masked as it passes (else it has to be whole)."""
+        return self._streams.may_stream(call, headers)
+
+    def stream(
+        self, call: Call, status: int, headers: Headers, *, keep: Keep = keep_nothing, session_key: bytes = b""
+    ) -> StreamMasker | None:
+        """A masker for an answer that passes in pieces; None where `may_stream` says no, or for an object's error."""
+        return self._streams.stream(call, status, headers, keep, session_key)
 
     def mask_headers(self, headers: Headers, run: Run) -> Headers:
         """Header fields with their secrets masked; the same object where there are none."""
