@@ -19,7 +19,7 @@ test: setup      ## every test
 	@$(PY) -m pytest -q -n 2 --dist loadfile
 
 lint: setup      ## ruff and mypy --strict
-	@.venv/bin/ruff check addons tests bench && .venv/bin/ruff format --check addons tests bench && .venv/bin/mypy
+	@.venv/bin/ruff check addons tests bench && .venv/bin/ruff format --check addons tests bench && .venv/bin/mypy && MYPYPATH=addons:bench .venv/bin/mypy bench/*.py
 
 docs: setup      ## docs/cli.md again from the help of the commands
 	@$(PY) tools/cli_docs.py

@@ -9,6 +9,7 @@ import sqlite3
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from mitmproxy.io import FlowWriter
@@ -96,7 +97,7 @@ def search(folder: Path) -> dict[str, float]:
     times: dict[str, float] = {}
     for name, question in asked.items():
         began = time.perf_counter()
-        index.flows(limit=50, **question)  # type: ignore[arg-type]
+        index.flows(limit=50, **question)
         times[name] = (time.perf_counter() - began) * 1e3
     index.close()
     return times
@@ -110,7 +111,7 @@ def fill(path: Path) -> None:
     db.execute("BEGIN")
     insert = f"INSERT INTO flows ({', '.join(FLOW_COLUMNS)}) VALUES ({', '.join('?' * len(FLOW_COLUMNS))})"  # noqa: S608
 
-    def rows():
+    def rows() -> Iterator[list[object]]:
         for n in range(ROWS):
             day, second = 1 + n * 20 // ROWS, n * 86400 // ROWS
             yield list({

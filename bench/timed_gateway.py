@@ -58,7 +58,7 @@ def main() -> None:
             made.table[event] = tuple((station, timed(station.name, hook)) for station, hook in made.table[event])
         for name in ("sign", "dial"):
             setattr(made.signer, name, _timed_value("sign", getattr(made.signer, name)))
-        made.seal = _timed_value("seal", made.seal)
+        made.seal = _timed_value("seal", made.seal)  # type: ignore[method-assign]
         return made
 
     run.chain.guard = guard  # type: ignore[attr-defined]

@@ -36,7 +36,7 @@ def signed_upload(key: str, secret: str, token: str, size: int) -> tuple[bytes, 
         },
     )
 
-    class Streaming(S3SigV4Auth):
+    class Streaming(S3SigV4Auth):  # type: ignore[misc]  # botocore has no types
         def payload(self, _request: AWSRequest) -> str:
             return "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 
