@@ -241,6 +241,23 @@ def test_texts_are_searched_whole() -> None:
             assert Stretches(raw, True).text == raw
 
 
+@pytest.mark.parametrize("length", [37, 50, 64, 84, 100, 128])
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
+def test_a_table_with_a_control_character_a_row_is_text(length: int, encoding: str) -> None:
+    """Whatever the rows' length has in common with the places that are looked at to tell text from other data."""
+    rows = [
+        b"\x1e" + (b"%06d Some customer, some street 12 " % n * 4)[: length - 2] + b"\n"
+        for n in range(150_000 // length)
+    ]
+    secret = f"password: {HIDDEN}".encode(encoding)
+    rows[len(rows) // 2] = b"\x1e" + secret.ljust(length - 2) + b"\n"
+    table = b"".join(rows)
+    assert Stretches(table, True).whole
+    stream = shipped().stream(OBJECT, 200, headers("text/plain"))
+    assert stream is not None
+    assert secret not in stream.feed(table) + stream.finish()
+
+
 def test_a_match_in_stretches_is_told_where_it_stands() -> None:
     rng = random.Random(8)
     code = re2.compile(rb"%[0-9]{2}", options(1 << 20, False))

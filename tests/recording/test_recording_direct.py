@@ -10,25 +10,34 @@ from pathlib import Path
 
 import pytest
 
+from flowwarden.errors import StoreError
 from flowwarden.recording.direct import BLOCK, Direct
 from flowwarden.recording.disk import Disk
+from flowwarden.recording.recorder import Recorder
 
 
 class Unable(Disk):
-    """A file system without such writes: it says so at once, or with the first of them."""
+    """A file system without such writes: it says so when it is asked, or with one of them, counted from 0."""
 
-    def __init__(self, at_once: bool) -> None:
-        self.at_once = at_once
-        self.asked: list[bool] = []
+    def __init__(self, write: int | None) -> None:
+        self._write = write
+        self._left = 0
+        self._on = False
+
+    def open(self, path: Path) -> int:
+        self._left, self._on = self._write or 0, False
+        return super().open(path)
 
     def past_cache(self, handle: int, on: bool) -> None:
-        self.asked.append(on)
-        if on and self.at_once:
+        if on and self._write is None:
             raise OSError(errno.EINVAL, "no such writes")
+        self._on = on
 
     def write(self, handle: int, data: object) -> None:
-        if self.asked == [True]:
-            raise OSError(errno.EINVAL, "no such writes")
+        if self._on:
+            if not self._left:
+                raise OSError(errno.EINVAL, "no such writes")
+            self._left -= 1
         super().write(handle, data)  # type: ignore[arg-type]
 
 
@@ -51,10 +60,10 @@ def _parts(seed: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("disk", [Disk(), Unable(True), Unable(False)], ids=["disk", "unable", "unable to write"])
+@pytest.mark.parametrize(
+    "disk", [Disk(), Unable(None), Unable(0), Unable(2)], ids=["disk", "unable", "unable to write", "unable later"]
+)
 def test_what_was_written_is_there(tmp_path: Path, seed: int, disk: Disk) -> None:
-    if isinstance(disk, Unable):
-        disk.asked.clear()
     parts = _parts(seed)
     assert _written(disk, tmp_path / "body", parts) == b"".join(parts)
 
@@ -104,3 +113,27 @@ def test_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         file.write(bytes(BLOCK))
     assert not fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_DIRECT
     disk.close(handle)
+
+
+async def test_a_body_that_failed_gives_its_memory_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once: what it left behind is a cycle that no collection has seen yet. The disk was full in mid-write."""
+    recorder = Recorder.open(tmp_path / "recordings", tmp_path / "state", configuration={})
+    sink = recorder.body_sink()
+    real = os.write
+
+    def short(to: int, data: bytes) -> int:
+        if to != sink._handle:
+            return real(to, data)
+        if len(data) == BLOCK:
+            return 4096
+        del data  # the traceback must not be what keeps it
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", short)
+    with pytest.raises(StoreError, match="No space left") as caught:
+        sink.write(bytes(BLOCK))
+    assert sink._file._block.closed
+    assert caught.value.__cause__ is not None
+    monkeypatch.undo()
+    await recorder.close()
+    assert not list((tmp_path / "recordings" / "bodies").iterdir())

@@ -17,6 +17,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads, made on impor
 
 _CONTROLS = bytes({*range(32), 127} - {*b"\t\n\r\f\x1b"})
 _LARGE, _SAMPLED = 16 << 10, 4096
+_FEW = 25  # text holds less than a control character in so many
 _LEAST, _CORE = (
     12,
     6,
@@ -67,8 +68,17 @@ class Stretches:
 def _is_text(window: bytes) -> bool:
     if len(window) < _LARGE:
         return True
-    sample = window[:: len(window) // _SAMPLED | 1]  # an odd step meets every column of records
-    return (len(sample) - len(sample.translate(None, _CONTROLS))) * 25 < len(sample)
+    sample = window[:: len(window) // _SAMPLED]
+    if (len(sample) - len(sample.translate(None, _CONTROLS))) * _FEW < len(sample):
+        return True
+    import numpy as np
+
+    # The sample may have met the one column of a table that holds them: now all are counted, and rather too few.
+    codes = np.frombuffer(window, np.uint8)
+    controls = (
+        np.count_nonzero(codes < 32) - np.count_nonzero((codes - np.uint8(9)) < 5) - np.count_nonzero(codes == 27)
+    )
+    return bool(controls * _FEW < len(window))
 
 
 def places(data: bytes) -> list[tuple[int, int]]:

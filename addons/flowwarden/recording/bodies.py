@@ -40,8 +40,13 @@ class BodySink:
         self._result: tuple[str, int, Path] | None = None
         try:
             disk.folder(folder)
-            self._handle = disk.open(self._part)
-            self._file = Direct(disk, self._handle)
+            handle = disk.open(self._part)
+            try:
+                self._file = Direct(disk, handle)
+            except OSError:
+                disk.close(handle)
+                raise
+            self._handle = handle
         except OSError as error:
             raise self._broken(error) from error
 
@@ -108,6 +113,7 @@ class BodySink:
     def _close(self) -> None:
         handle, self._handle = getattr(self, "_handle", -1), -1
         if handle >= 0:
+            self._file.close()
             try:
                 self._disk.close(handle)
             except OSError:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import mmap
+from contextlib import suppress
 
 from .disk import Disk
 
-BLOCK = 512 << 10
+BLOCK = 256 << 10  # bytes of memory that each body takes while it is written
 
 
 class Direct:
@@ -39,24 +40,24 @@ class Direct:
             self._disk.past_cache(self._handle, False)
         if self._filled:
             self._disk.write(self._handle, self._block[: self._filled])
-        self._block.close()
+        self.close()
 
     def _full(self) -> None:
-        if self._past_cache is None:
-            self._past_cache = self._begun()
-        else:
+        """Writes a block; by the cache from the first on that the file system does not take, which then gives the reason."""
+        try:
+            if self._past_cache is None:
+                self._disk.past_cache(self._handle, True)
+                self._past_cache = True
+            self._disk.write(self._handle, self._block)
+        except OSError as error:
+            if error.errno != errno.EINVAL or self._past_cache is False:
+                raise
+            self._past_cache = False
+            self._disk.past_cache(self._handle, False)
             self._disk.write(self._handle, self._block)
         self._filled = 0
 
-    def _begun(self) -> bool:
-        """Writes the first block. Whether the file system takes such writes shows with the first one at the latest."""
-        try:
-            self._disk.past_cache(self._handle, True)
-            self._disk.write(self._handle, self._block)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            self._disk.past_cache(self._handle, False)
-            self._disk.write(self._handle, self._block)
-            return False
-        return True
+    def close(self) -> None:
+        """Gives the memory back, written or not; what still looks at it (a traceback) keeps it until that is gone."""
+        with suppress(BufferError):
+            self._block.close()

@@ -23,9 +23,9 @@ class Disk:
         written = os.write(handle, data)
         if written != len(data):
             self.past_cache(handle, False)  # the rest need not begin at a page
-            view = memoryview(data)
-            while written < len(data):
-                written += os.write(handle, view[written:])
+            with memoryview(data) as view:
+                while written < len(data):
+                    written += os.write(handle, view[written:])
 
     def past_cache(self, handle: int, on: bool) -> None:
         """Whether writes go to the disk itself: of whole pages, from where one begins. EINVAL where that cannot be."""
