@@ -141,8 +141,13 @@ def _from_json(line: bytes, file: Path, at: int) -> Asked:
         return _request(asked["method"], asked["url"], headers, body), principal
     except (ValueError, KeyError, TypeError, AttributeError, binascii.Error, RecursionError) as error:
         raise ConfigError(
-            f"{file}:{at}: not a request: {error}", 'A line is {"method": …, "url": …, "headers": {…}, "body": base64}'
+            f"{file}:{at}: not a request: {_missing(error)}",
+            'A line is {"method": …, "url": …, "headers": {…}, "body": base64}',
         ) from None
+
+
+def _missing(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def _from_mitm(data: bytes, file: Path) -> Iterator[Asked]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,9 @@ def load(opts: options.Options, conf: Path | None, sets: Sequence[str]) -> None:
         if name in _CLOSED:
             raise ConfigError(f"the option {name!r} would open the gate", "Remove it from mitm.conf and from --set")
     if unknown:
-        raise ConfigError(f"nobody declares the option {unknown[0]!r}", "See the table of options in the README")
+        near = difflib.get_close_matches(unknown[0], opts.keys(), n=1)
+        hint = f"Is it {near[0]}?" if near else "See the table of options in the README"
+        raise ConfigError(f"nobody declares the option {unknown[0]!r}, in {conf or 'mitm.conf'} or --set", hint)
     for spec in SPECS:
         value = getattr(opts, spec.name)
         if spec.path and value:

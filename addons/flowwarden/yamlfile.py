@@ -23,7 +23,7 @@ def seconds(text: str) -> float:
     """`25s`, `15m`, `1h30m`, `90d` as seconds; ValueError for anything else."""
     compact = text.replace(" ", "")
     if not compact or _DURATION.sub("", compact):
-        raise ValueError(f"{text!r} is not a duration such as 25s, 15m or 12h")
+        raise ValueError(f"{text!r} is not a duration such as 25s, 15m, 12h or 90d")
     return sum(float(amount) * _UNITS[unit] for amount, unit in _DURATION.findall(compact))
 
 

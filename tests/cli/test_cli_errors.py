@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 from click.testing import CliRunner
 
 from flowwarden.cli import main
+from flowwarden.cli.common import moment
+from flowwarden.operators.client import Client
 
 
 @pytest.mark.parametrize(
@@ -23,7 +27,12 @@ from flowwarden.cli import main
         ["replay"],
         ["replay", "--recordings", ".", "--serve", "0"],
         ["verify", "--recordings", ".", "--checkpoint", "nowhere"],
-        ["flows", "--recordings", ".", "--since", "yesterday"],
+        ["verify", "--recordings", ".", "--checkpoint", "FILE"],
+        ["verify", "--recordings", ".", "--proof", "p"],
+        ["run", "--set", "warden_sandbox"],
+        ["session", "start", "--proxy", "127.0.0.1:8080"],
+        ["session", "start", "--folder", "FILE/below", "--token-file", "FILE"],
+        ["rules", "check", "--rules", "nowhere"],
     ],
     ids=" ".join,
 )
@@ -69,12 +78,50 @@ def test_an_export_of_nothing_is_a_no_and_leaves_no_file(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "time", ["2026", "2026-11", "2026-11-20", "2026-11-20T18:00", "2026-11-20T18:00:00Z", "2h", ""]
+    "time", ["2026", "2026-11", "2026-11-20", "2026-11-20T18:00", "2026-11-20T18:00:00Z", "2026-11-20T18:00:00.5Z", ""]
 )
-def test_times_that_since_takes(time: str) -> None:
-    from flowwarden.cli.flows import _since
+def test_times_are_taken_as_records_have_them(time: str) -> None:
+    assert moment(time, "--since") == time
 
-    assert time == "2h" or _since(time) == time
+
+def test_other_times_become_those_of_records() -> None:
+    assert moment("2026-11-20T18:00:00+02:00", "--since") == "2026-11-20T16:00:00Z"
+    assert moment("2026-11-20 18:00", "--since") == "2026-11-20T18:00"
+    ago = datetime.fromisoformat(moment("2h", "--since"))
+    assert timedelta(hours=2) <= datetime.now(UTC) - ago < timedelta(hours=2, minutes=1)
+
+
+@pytest.mark.parametrize(
+    "time", ["yesterday", "2026-13-40", "2026-1", "2026-11-20T25:00", "2026-11-20T18:00:00+99:00", "9" * 20 + "d"]
+)
+@pytest.mark.parametrize("command", [["flows"], ["export"], ["replay", "--rules", "."]], ids=" ".join)
+def test_what_is_no_time_is_refused(command: list[str], time: str, tmp_path: Path) -> None:
+    """A span that nothing falls into would be a green light in a pipeline."""
+    for option in ("--since", "--until") if command != ["flows"] else ("--since",):
+        done = CliRunner().invoke(main, [*command, "--recordings", str(tmp_path), option, time])
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+        assert f"{option} {time!r} is not a time" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["session", "start"], ["session", "list"], ["approvals"]], ids=" ".join)
+def test_a_file_that_is_no_token_is_not_told(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a private key. Nothing is asked of anybody."""
+    held = token_hex(20)
+    monkeypatch.setenv("FLOWWARDEN_TOKEN", f"-----BEGIN SOMETHING-----\n{held}\n")
+    done = CliRunner().invoke(main, command)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "holds is no token" in done.stderr
+    assert held not in done.output
+
+
+def test_a_watch_that_the_gateway_ends_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWWARDEN_TOKEN", "x.y.z")
+    monkeypatch.setattr(Client, "watch", lambda _self: iter([{"event": "hello"}]))
+    done = CliRunner().invoke(main, ["approvals", "watch"])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "http://127.0.0.1:8082 has gone" in done.stderr
 
 
 def test_renew_asks_the_gateway_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

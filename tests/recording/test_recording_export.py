@@ -110,7 +110,7 @@ def check(tmp_path: Path, found: dict, *more: str) -> subprocess.CompletedProces
     path = tmp_path / "proof.json"
     path.write_text(json.dumps(found), encoding="utf-8")
     return subprocess.run(
-        [sys.executable, "-I", str(SCRIPT), str(path), *more], capture_output=True, text=True, check=False
+        [sys.executable, "-I", "-O", str(SCRIPT), str(path), *more], capture_output=True, text=True, check=False
     )
 
 

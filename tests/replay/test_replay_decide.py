@@ -10,7 +10,7 @@ import requests
 from replay_helpers import SESSION, Tape, sandbox
 
 from flowwarden import replay
-from flowwarden.errors import RuleError
+from flowwarden.errors import RuleError, StoreError
 from flowwarden.recognition.recogniser import Recogniser
 from flowwarden.recording import records
 
@@ -71,6 +71,14 @@ def test_span_of_time(tmp_path, folder, recogniser):
     path = rules(tmp_path, NO_VPCS)
     assert replay.redecide(folder, path, since="2999", recogniser=recogniser).decided == 0
     assert replay.redecide(folder, path, until="2999", since="2020", recogniser=recogniser).decided == 3
+
+
+def test_nothing_decided_is_no_success(tmp_path, folder, recogniser):
+    """A session that is not there; one of which nothing lies in the span is."""
+    path = rules(tmp_path, ALL)
+    with pytest.raises(StoreError, match="there is no session nobody"):
+        replay.redecide(folder, path, session="nobody", recogniser=recogniser)
+    assert replay.redecide(folder, path, session=SESSION, since="2999", recogniser=recogniser).decided == 0
 
 
 def test_rules_that_do_not_check(tmp_path, folder, recogniser):

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..errors import ConfigError
+from ..errors import ConfigError, FlowwardenError
 from ..operators.client import Client
 from .common import LOGIN_FILE, admin_option, console, json_option, print_json, show, token, token_option
 from .tables import table
@@ -56,8 +56,9 @@ def list_(admin_url: str, token_file: str | None, state: str, as_json: bool) -> 
 @token_option
 @json_option
 def watch(admin_url: str, token_file: str | None, as_json: bool) -> None:
-    """Questions as they come, with a bell. Ends with Ctrl-C."""
-    for event in Client(admin_url, token(token_file)).watch():
+    """Questions as they come, with a bell. Ends with Ctrl-C; exit 2 when the gateway is gone."""
+    client = Client(admin_url, token(token_file))
+    for event in client.watch():
         if as_json:
             click.echo(json.dumps(event))
         elif event.get("event") != "hello":
@@ -66,9 +67,11 @@ def watch(admin_url: str, token_file: str | None, as_json: bool) -> None:
                 "\a" if event.get("event") in ("asked", "reopened", "stated") and not row.get("wants_purpose") else ""
             )
             summary = row.get("summary") or {}
+            resources = " ".join(str(each) for each in summary.get("resources", []))
             click.echo(
-                f"{bell}{event.get('event'):10} {_COLUMNS['approval'](row)} {summary.get('operation', '')} {summary.get('resources', '')}"
+                f"{bell}{event.get('event'):10} {_COLUMNS['approval'](row)} {summary.get('operation', '')} {resources}"
             )
+    raise FlowwardenError(f"{client.url} has gone, and questions with it", "Is the gateway running there?")
 
 
 @approvals.command("show")

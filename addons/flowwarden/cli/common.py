@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,8 +15,11 @@ import click
 from rich.console import Console
 
 from ..errors import ConfigError
+from ..yamlfile import seconds
 from .tables import table
 
+_WORD = re.compile(r"[\x21-\x7e]+")
+_MOMENT = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d+)?(?P<zone>Z|[+-]\d\d:\d\d)?)?)?)?)?)?")
 LOGIN_FILE = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "flowwarden" / "token"
 
 
@@ -69,7 +74,38 @@ def token(file: str | None) -> str:
     found = found.strip()
     if not found:
         raise ConfigError("there is no token", "Give --token-file, set FLOWWARDEN_TOKEN, or run `flowwarden login`")
+    if not _WORD.fullmatch(found):  # it may be another secret: nothing of it is told
+        raise ConfigError(
+            f"what {file or 'FLOWWARDEN_TOKEN or the last login'} holds is no token", "A token is one word"
+        )
     return found
+
+
+def moment(text: str, option: str) -> str:
+    """A time as records have it (RFC 3339 in UTC) or its beginning, from that or an age such as 2h. ConfigError."""
+    if not text:
+        return ""
+    try:
+        return _record_time(datetime.now(UTC) - timedelta(seconds=seconds(text)))
+    except (ValueError, OverflowError):
+        pass
+    found = _MOMENT.fullmatch(text)
+    try:
+        if found is None:
+            raise ValueError
+        whole = datetime.fromisoformat(text[:19] + "0000-01-01T00:00:00"[len(text[:19]) :])
+        if found["zone"] not in (None, "Z"):
+            whole = datetime.fromisoformat(text)
+            return _record_time(whole.astimezone(UTC))
+    except ValueError:
+        raise ConfigError(
+            f"{option} {text!r} is not a time", "Give 2026-11-20T18:00:00Z, its beginning, or 2h"
+        ) from None
+    return text.replace(" ", "T")
+
+
+def _record_time(when: datetime) -> str:
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def fail(message: str) -> NoReturn:

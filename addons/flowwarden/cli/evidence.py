@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 from rich.progress import Progress
 
-from ..errors import StoreError
+from ..errors import ConfigError, StoreError
 from ..recording.anchor import Outside, from_option
 from ..recording.index import rebuild as rebuild_index
 from ..recording.verify import verify as check
-from .common import console, fail, json_option, print_json, recordings_option
+from .common import console, fail, json_option, moment, print_json, recordings_option
 from .tables import table
 
 
@@ -45,6 +45,10 @@ def verify(
     """Checks log, frames, bodies and index. Exit 0 valid, 1 invalid (says where), 3 unproven."""
     if not recordings.is_dir():
         raise StoreError(f"there is no folder {recordings}", "Give --recordings")
+    if proof_file and not session:
+        raise ConfigError(
+            "--proof is for a session's records", "Give --session too; `flowwarden export --proof` is for others"
+        )
     asked = from_option(anchor or "")
     with Progress(
         console=console(stderr=True), transient=True, disable=as_json or not console(stderr=True).is_terminal
@@ -128,7 +132,9 @@ def rebuild(recordings: Path) -> None:
 @click.option("--flow", "flows", multiple=True, metavar="ID", help="Only these flows.")
 @click.option("--action", default="", metavar="GLOB", help="Only flows of these actions, such as 's3:Put*'.")
 @click.option("--decision", type=click.Choice(["allow", "approve", "deny"]), help="Only what was decided so.")
-@click.option("--since", default="", metavar="T", help="Only from this time on (RFC 3339 or its beginning).")
+@click.option(
+    "--since", default="", metavar="T", help="Only from this time on: RFC 3339, its beginning, or an age such as 2h."
+)
 @click.option("--until", default="", metavar="T", help="Only before this time.")
 @click.option(
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Where to.  [default: standard output]"
@@ -155,6 +161,7 @@ def export(
     from ..recording.export import matching
     from ..recording.proof import proof
 
+    asked |= {"since": moment(asked["since"], "--since"), "until": moment(asked["until"], "--until")}
     asked["decision"] = decision or ""
     chosen = set(flows) or None
     if any(asked.values()):

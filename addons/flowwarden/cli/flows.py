@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import ConfigError, FlowwardenError, StoreError
+from ..errors import FlowwardenError, StoreError
 from ..recording.approvals import events
 from ..recording.index import FILE, Index, rebuild
 from ..recording.read import frame_state, full_bodies, record_at
-from ..yamlfile import seconds
-from .common import console, json_option, print_json, recordings_option, show
+from .common import console, json_option, moment, print_json, recordings_option, show
 from .tables import table
+
+_WIDEST = 80  # characters of a resource
 
 
 @click.command()
@@ -25,24 +25,31 @@ from .tables import table
 @click.option("--since", default="", metavar="T", help="RFC 3339, its beginning, or an age such as 2h.")
 @click.option("--search", default="", metavar="Q", help="Words in actions, resources, host or path.")
 @click.option("--request-id", default="", metavar="ID", help="The request id that AWS answered with.")
-@click.option("--limit", default=100, show_default=True, help="At most so many, newest first.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many, newest first."
+)
 @recordings_option
 @json_option
 def flows(recordings: Path, as_json: bool, since: str, decision: str | None, **asked: Any) -> None:
     """The index: what was called, by whom, and how it ended."""
-    found = open_index(recordings).flows(since=_since(since), decision=decision or "", **asked)
+    since = moment(since, "--since")
+    found = open_index(recordings).flows(since=since, decision=decision or "", **asked)
     show(as_json, found, "Flows", {
         "flow": lambda row: row["id"][:8],
         "time": lambda row: row["time"][:19].replace("T", " "),
         "who": lambda row: row.get("subject") or row.get("principal") or "",
         "action": lambda row: row["action"] or f"{row['method']} {row['host']}",
-        "resource": lambda row: (row.get("resource") or "")[:60],
+        "resource": lambda row: _cut(row.get("resource") or ""),
         "decision": lambda row: row["decision"],
         "rule": lambda row: row.get("rules") or row.get("rule") or "",
         "status": lambda row: row["status"] or "",
         "outcome": lambda row: row["outcome"] or "under way",
         "masked": lambda row: row.get("masked") or "",
     })  # fmt: skip
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
 
 
 @click.command("show")
@@ -144,20 +151,6 @@ def open_index(recordings: Path) -> Index:
     while index.feed(recordings):
         pass
     return index
-
-
-def _since(text: str) -> str:
-    from datetime import UTC, datetime, timedelta
-
-    try:
-        age = seconds(text)
-    except ValueError:
-        if text and not re.match(r"\d{4}(-\d\d(-\d\d([T ].*)?)?)?$", text):
-            raise ConfigError(
-                f"--since {text!r} is not a time", "Give 2026-11-20T18:00:00Z, its beginning, or 2h"
-            ) from None
-        return text
-    return (datetime.now(UTC) - timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 COMMANDS = (flows, show_)

@@ -29,6 +29,8 @@ def run(conf: Path | None, sets: tuple[str, ...], web: bool, sandbox_host: str |
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log that is read while the gateway runs
+    if wrong := [each for each in sets if "=" not in each]:
+        raise ConfigError(f"--set {wrong[0]!r} is not NAME=VALUE")
     if sandbox_host:
         sets = (*sets, f"warden_sandbox_host={sandbox_host}")
     if conf is None:

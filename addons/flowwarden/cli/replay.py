@@ -11,7 +11,7 @@ import click
 from rich.progress import Progress
 
 from ..errors import ConfigError
-from .common import console, json_option, print_json, recordings_option
+from .common import console, json_option, moment, print_json, recordings_option
 from .flows import open_index
 from .session import environment, folder_option, save_bundle
 from .tables import table
@@ -30,7 +30,9 @@ STATE_CA = Path("state/ca")
     help="Answer an agent from the recording as its HTTPS_PROXY; nothing leaves.",
 )
 @click.option("--rules", type=click.Path(file_okay=False, path_type=Path), help="Decide again under these rules.")
-@click.option("--since", default="", metavar="T", help="With --rules: from this time on (RFC 3339 or its beginning).")
+@click.option(
+    "--since", default="", metavar="T", help="With --rules: from this time on (RFC 3339, its beginning, or 2h)."
+)
 @click.option("--until", default="", metavar="T", help="With --rules: before this time.")
 @click.option(
     "--secrets", type=click.Path(dir_okay=False, path_type=Path), help="YAML or JSON: what masks in requests stand for."
@@ -60,7 +62,8 @@ def replay(
     if sum(each is not None for each in (url, port, rules)) != 1:
         raise ConfigError("say one of --to URL, --serve PORT, --rules DIR")
     if rules is not None:
-        raise SystemExit(_decide(recordings, session, rules, more["since"], more["until"], as_json))
+        since, until = moment(more["since"], "--since"), moment(more["until"], "--until")
+        raise SystemExit(_decide(recordings, session, rules, since, until, as_json))
     if not session:
         raise ConfigError("say which session", _newest(recordings))
     if port is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..errors import ConfigError, FlowwardenError
-from .common import console, json_option, print_json, show
+from .common import console, fail, json_option, print_json, show
 
 rules_option = click.option(
     "--rules",
@@ -52,6 +52,8 @@ def test(folder: Path, as_json: bool) -> None:
     from ..masking import check as masks
     from ..policy import check as policy
 
+    if any(each["severity"] == "error" for each in _findings(folder)):
+        fail("there are mistakes in the rules: `flowwarden rules check` names them")
     rows = [
         {
             "file": r.example.file,
@@ -143,6 +145,8 @@ def _findings(folder: Path) -> list[dict[str, Any]]:
     from ..masking import check as masks
     from ..policy import check as policy
 
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder}", "Give --rules")
     found = [
         {"file": f.file, "line": f.line, "severity": f.severity, "message": f.message} for f in policy.check(folder)
     ]

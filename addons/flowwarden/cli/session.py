@@ -8,11 +8,13 @@ import os
 import re
 import shlex
 import ssl
+import tempfile
 import urllib.error
 import urllib.request
 import warnings
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import click
 from click.core import ParameterSource
@@ -30,8 +32,18 @@ GATEWAY_CA = "flowwarden-ca.pem"
 TRUSTSTORE = "flowwarden-truststore.p12"
 TRUSTSTORE_PASSWORD = "changeit"  # noqa: S105 what Java's own stores have; it keeps nobody out of public certificates
 _SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+
+
+def _proxy(_ctx: click.Context, _param: click.Parameter, url: str) -> str:
+    found = urlsplit(url)
+    if found.scheme not in ("http", "https") or not found.hostname:
+        raise ConfigError(f"--proxy {url!r} is not a URL", "Give the gateway as http://HOST:PORT")
+    return url
+
+
 proxy_option = click.option(
     "--proxy",
+    callback=_proxy,
     metavar="URL",
     default="http://127.0.0.1:8080",
     show_default=True,
@@ -76,7 +88,9 @@ def start(token_file: str | None, proxy: str, folder: Path, region: str, form: s
     if form == "credential-process":
         print_json(_keys(proxy, token_file))
         return
-    told = _internal(proxy, "POST", "/session", token(token_file))
+    bearer = token(token_file)
+    _made(folder)  # before there is a session that nobody could use
+    told = _internal(proxy, "POST", "/session", bearer)
     bundle, fingerprint = write_bundle(proxy, folder)
     variables = environment(told, bundle, region, proxy)
     click.echo(f"session {told['session']} until {told['expires']}; CA fingerprint (SHA-256) {fingerprint}", err=True)
@@ -214,14 +228,23 @@ def save_bundle(pem: str, folder: Path) -> tuple[Path, str]:
     """The same of a CA that is at hand. ValueError if it is no certificate."""
     der = ssl.PEM_cert_to_DER_cert(pem)
     system = next((Path(name).read_text(encoding="utf-8") for name in _SYSTEM_BUNDLES if Path(name).is_file()), "")
+    _made(folder)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / GATEWAY_CA).write_text(pem, encoding="ascii")
         (folder / BUNDLE).write_text(f"{system.rstrip()}\n{pem}", encoding="utf-8")
         (folder / TRUSTSTORE).write_bytes(_truststore(f"{system.rstrip()}\n{pem}"))
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error.strerror}", "Give another --folder") from None
     return (folder / BUNDLE).resolve(), ":".join(re.findall("..", hashlib.sha256(der).hexdigest().upper()))
+
+
+def _made(folder: Path) -> None:
+    """A folder that can be written. ConfigError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error.strerror}", "Give another --folder") from None
 
 
 def _truststore(pem: str) -> bytes:
@@ -286,7 +309,9 @@ def _explain(error: urllib.error.HTTPError) -> FlowwardenError:
         told = json.loads(body)["error"]
         message, code = str(told["message"]), str(told["code"])
     except (ValueError, KeyError, TypeError):
-        message, code = body.decode("utf-8", "replace").strip() or str(error), "InvalidToken"
+        return FlowwardenError(
+            f"what is there does not answer as a gateway: HTTP {error.code}", "Is --proxy its proxy?"
+        )
     if error.code in (401, 403, 407):
         return TokenError(message, code)
     return Refusal(message, status=error.code, code=code)
@@ -303,8 +328,6 @@ def _with_handle(proxy: str, handle: str) -> str:
 
 
 def _handle(url: str) -> str:
-    from urllib.parse import unquote, urlsplit
-
     return unquote(urlsplit(url).password or "")
 
 

@@ -112,6 +112,8 @@ def _kept(path: Path | None) -> list[Checkpoint]:
         return []
     try:
         found = [note.parse(text) for text in note.split(path.read_text(encoding="utf-8").splitlines(keepends=True))]
+    except StoreError as error:
+        raise StoreError(f"{path}: {error.message}") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise StoreError(f"the checkpoint {path} cannot be read: {reason}") from None
@@ -130,6 +132,8 @@ def _fetched(seen: Walk, report: Report, outside: Outside | None) -> list[Checkp
             return [note.parse(beyond)]
     except StoreError as error:
         report.add("unproven", f"whether more was anchored than the recording has cannot be asked: {error}")
+    if not report.anchors:
+        report.add("unproven", "no anchor was asked: the recording names no checkpoint that was anchored", LOG)
     for record in reversed(report.anchors):
         try:
             found = note.parse(outside.fetch(record))
@@ -240,5 +244,6 @@ def _tail(seen: Walk, kept: list[Checkpoint], report: Report, require_anchor: bo
     report.tail_seconds = seen.age(anchored)
     if require_anchor and not report.proven:
         report.add(
-            "unproven", "nothing from outside vouches for this recording: no anchor, and no --checkpoint was given"
+            "unproven",
+            "nothing from outside vouches for this recording: no anchored checkpoint, and none of --checkpoint",
         )

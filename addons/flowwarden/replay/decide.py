@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FlowwardenError, Refusal
+from ..errors import FlowwardenError, Refusal, StoreError
 from ..policy.ruleset import RuleSet, load
 from ..recording.clock import posix
 from ..recording.read import frame_state, full_bodies, outcomes
@@ -78,12 +78,18 @@ def redecide(
     ruleset = rules if isinstance(rules, RuleSet) else load(rules)
     known = recogniser or Real()
     result = Redecided()
+    there = False
     for call, end in outcomes(folder, session):
+        there = True
         if (since and call["time"] < since) or (until and call["time"] >= until):
             continue
         _one(folder, call, end, ruleset, known, result)
         if progress:
             progress(result.decided)
+    if session and not there:
+        raise StoreError(
+            f"there is no session {session} in {folder}", "`flowwarden flows --json` names the session of each call"
+        )
     return result
 
 
