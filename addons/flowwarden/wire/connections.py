@@ -62,6 +62,7 @@ class Blocks:
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self._reader = reader
+        reader._limit = BLOCK // 2  # type: ignore[attr-defined]  # else it stops and starts the socket at each block
 
     async def read(self, _size: int) -> bytes:
         return await self._reader.read(BLOCK)
