@@ -60,6 +60,7 @@ def services(opts: moptions.Options) -> Services:
     recogniser = Recogniser()
     name_hosts(recogniser, rules)
     indexer = Indexer(Path(opts.warden_recordings))
+    anchor = from_option(opts.warden_anchor)  # like all that may be wrong: before a run is recorded
     recorder = Recorder.open(
         Path(opts.warden_recordings),
         state,
@@ -128,7 +129,6 @@ def services(opts: moptions.Options) -> Services:
     approvals.listen(made.running.tell)
     for lost in approvals.recover():
         health.alarm(made, "approval", f"approval {lost.id} was used by a call whose outcome is unknown")
-    anchor = from_option(opts.warden_anchor)
     made.anchors = Anchors(recorder, [anchor] if anchor else [])
     sessions.on_ended(lambda session, _reason: _forget(made, session))
     operators.public_url = notifying.link

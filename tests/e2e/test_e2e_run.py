@@ -63,6 +63,8 @@ OPENS_THE_GATE: list[Any] = [
     ("warden_body_limit", "much"),
     ("warden_ports", ["https"]),
     ("warden_drain", "soon"),
+    ("warden_anchor", "elsewhere"),
+    ("warden_retention", "90"),
     ("listen_port", "http"),
 ]
 

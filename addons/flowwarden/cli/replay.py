@@ -114,10 +114,11 @@ def _serve(recordings: Path, session: str, port: int, as_json: bool, **more: Any
         misses = [{name: getattr(miss, name) for name in miss.__slots__} for miss in found.misses]
         print_json({"answered": found.hits, "misses": misses, "left": found.left})
         return 1 if misses else 0
-    click.echo(f"{found.hits} answered, {len(found.misses)} missed, {len(found.left)} of the recording not asked for")
+    told = f"{found.hits} answered, {len(found.misses)} missed, {len(found.left)} of the recording not asked for"
+    click.echo(told, err=True)  # standard output holds the environment, for a shell
     if found.misses:
         rows = ((miss.operation, miss.method, miss.host, miss.path[:60], miss.why) for miss in found.misses)
-        console().print(table("Missed", ("operation", "method", "host", "path", "why"), rows))
+        console(stderr=True).print(table("Missed", ("operation", "method", "host", "path", "why"), rows))
     return 1 if found.misses else 0
 
 

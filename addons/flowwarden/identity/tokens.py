@@ -169,7 +169,7 @@ def _times(claims: Mapping[str, Any], issuer: IssuerRules, now: float) -> tuple[
         raise TokenError(
             f"the token expired at {_clock_text(expires)} (it is {_clock_text(now)})",
             "ExpiredToken",
-            "Get a new one from the issuer and renew the session with it.",
+            "Get a new one: from the issuer, for `session renew`; by `flowwarden login`, for an operator's commands.",
         )
     if issued > now + LEEWAY or start > now + LEEWAY:
         raise TokenError(f"the token is not valid before {_clock_text(max(issued, start))}")

@@ -221,7 +221,8 @@ def from_option(text: str, *, client: Any = None) -> Anchor | None:
         command = None
     if not isinstance(command, list) or not command or not all(isinstance(part, str) for part in command):
         raise ConfigError(
-            f"{text!r} is not an anchor", 'Expected s3://bucket/prefix or a command such as ["/usr/bin/anchor"]'
+            f"{text!r} is no anchor for warden_anchor or --anchor",
+            'Expected s3://bucket/prefix or a command such as ["/usr/bin/anchor"]',
         )
     return CommandAnchor(command)
 
