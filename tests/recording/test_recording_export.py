@@ -145,7 +145,7 @@ def test_proof_of_anything_else_fails(tmp_path, folder):
 
 
 def test_nothing_to_prove(folder):
-    with pytest.raises(StoreError, match="nothing that was asked for"):
+    with pytest.raises(StoreError, match="nothing of session"):
         proof(folder, session="nobody")
 
 

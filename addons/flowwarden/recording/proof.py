@@ -47,9 +47,8 @@ def proof(
             if _concerns(line, session, chosen):
                 wanted.append((seq, line[:-1].decode()))
     if not wanted:
-        raise StoreError(
-            "nothing that was asked for is signed yet", "Wait ten seconds, or name a session that is there"
-        )
+        what = f"session {session}" if session else "what was asked for"
+        raise StoreError(f"nothing of {what} is signed yet", "Wait ten seconds, or name a session that is there")
     if len(tree) < head.size or tree.root() != head.root:
         raise StoreError("the recording is not the one that its checkpoint was signed over", "Run `flowwarden verify`")
     return {
