@@ -87,6 +87,7 @@ def test_times_are_taken_as_records_have_them(time: str) -> None:
 def test_other_times_become_those_of_records() -> None:
     assert moment("2026-11-20T18:00:00+02:00", "--since") == "2026-11-20T16:00:00Z"
     assert moment("2026-11-20 18:00", "--since") == "2026-11-20T18:00"
+    assert moment("400000d", "--since").startswith("0")
     ago = datetime.fromisoformat(moment("2h", "--since"))
     assert timedelta(hours=2) <= datetime.now(UTC) - ago < timedelta(hours=2, minutes=1)
 
@@ -121,7 +122,7 @@ def test_a_watch_that_the_gateway_ends_is_no_success(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Client, "watch", lambda _self: iter([{"event": "hello"}]))
     done = CliRunner().invoke(main, ["approvals", "watch"])
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "http://127.0.0.1:8082 has gone" in done.stderr
+    assert "http://127.0.0.1:8082 has ended the watch" in done.stderr
 
 
 def test_renew_asks_the_gateway_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,8 @@ async def test_an_option_that_opens_the_gate_or_is_none(make: Make, name: str, v
 
 def test_an_option_that_nobody_knows_is_one_line(make: Make) -> None:
     """The same as a user sees it: exit code 2, one line, no traceback."""
-    assert "warden_sandbx" in make(options={"warden_sandbx": "http://127.0.0.1:1"}).refused()
+    told = make(options={"warden_sandbx": "http://127.0.0.1:1"}).refused()
+    assert "warden_sandbx" in told and "Is it warden_sandbox?" in told
 
 
 def test_options_are_checked_on_the_command_line_too(make: Make) -> None:

@@ -208,6 +208,15 @@ def test_s3_anchor_vouches_from_outside(tmp_path, monkeypatch):
         assert verify(folder, outside=Outside([anchor])).verdict == "invalid"
 
 
+def test_an_anchor_that_has_nothing_to_show_proves_nothing(tmp_path):
+    """A command cannot be asked what it has seen, and this recording names none of its receipts."""
+    folder = recorded(tmp_path, 2)
+    report = verify(folder, outside=Outside([CommandAnchor(["/bin/false"])]))
+    assert (report.verdict, report.exit_code, report.proven) == ("unproven", 3, False)
+    assert "no anchor was asked" in str(report.findings[0])
+    assert verify(folder).verdict == "valid"
+
+
 def test_s3_anchor_shows_what_was_cut_off(tmp_path, monkeypatch):
     """Rolled back to before an anchor that it no longer speaks of, with all signatures right: the bucket knows of more.
 

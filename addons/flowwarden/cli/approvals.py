@@ -56,7 +56,7 @@ def list_(admin_url: str, token_file: str | None, state: str, as_json: bool) -> 
 @token_option
 @json_option
 def watch(admin_url: str, token_file: str | None, as_json: bool) -> None:
-    """Questions as they come, with a bell. Ends with Ctrl-C; exit 2 when the gateway is gone."""
+    """Questions as they come, with a bell. Ends with Ctrl-C; exit 2 when the gateway ends it."""
     client = Client(admin_url, token(token_file))
     for event in client.watch():
         if as_json:
@@ -71,7 +71,7 @@ def watch(admin_url: str, token_file: str | None, as_json: bool) -> None:
             click.echo(
                 f"{bell}{event.get('event'):10} {_COLUMNS['approval'](row)} {summary.get('operation', '')} {resources}"
             )
-    raise FlowwardenError(f"{client.url} has gone, and questions with it", "Is the gateway running there?")
+    raise FlowwardenError(f"{client.url} has ended the watch", "Is the gateway running there, and the token good?")
 
 
 @approvals.command("show")

@@ -105,7 +105,7 @@ def moment(text: str, option: str) -> str:
 
 
 def _record_time(when: datetime) -> str:
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return when.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"  # strftime gives year 950 three digits
 
 
 def fail(message: str) -> NoReturn:

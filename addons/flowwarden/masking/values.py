@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -76,17 +75,13 @@ def coded_runs(
 
     `find` says where an re2 pattern next occurs from a place on, where that is known better than by going through the text.
     """
-    find = find or partial(_find, text)
+    find = find or (lambda pattern, start: first(pattern, text, start))
     while (at := find(_QUICK[code_form], end)) >= 0:
         unbroken = _UNBROKEN.match(text, at)
         assert unbroken is not None
         start = max(text.rfind(c, end, at) for c in _BREAKS) + 1 or end
         end = unbroken.end()
         yield start, end
-
-
-def _find(text: bytes, pattern: Any, start: int) -> int:
-    return first(pattern, text, start)
 
 
 def base64_runs(text: bytes) -> list[bytes]:

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FlowwardenError, Refusal, StoreError
+from ..errors import FlowwardenError, Refusal
 from ..recording.canonical import canonical
 from ..recording.read import frame_state, full_bodies, outcomes
 from ..refusal import render
@@ -97,10 +97,7 @@ class Answers:
         for call, end in outcomes(folder, session):
             self._take(call, end)
         if not self._same:
-            raise StoreError(
-                f"there is no session {session} with answers in {folder}",
-                "`flowwarden flows --json` names the session of each call",
-            )
+            raise recorded.no_session(f"{session} with answers", folder)
 
     @property
     def region(self) -> str:

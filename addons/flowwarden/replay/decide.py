@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FlowwardenError, Refusal, StoreError
+from ..errors import FlowwardenError, Refusal
 from ..policy.ruleset import RuleSet, load
 from ..recording.clock import posix
 from ..recording.read import frame_state, full_bodies, outcomes
@@ -87,9 +87,7 @@ def redecide(
         if progress:
             progress(result.decided)
     if session and not there:
-        raise StoreError(
-            f"there is no session {session} in {folder}", "`flowwarden flows --json` names the session of each call"
-        )
+        raise recorded.no_session(session, folder)
     return result
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from ..errors import StoreError
 from ..types import Principal, Request
 
 
@@ -31,6 +33,13 @@ def request(state: Mapping[str, Any], call: Mapping[str, Any]) -> Request:
         target=found["path"].decode("latin-1"),
         headers=tuple(headers),
         body=None if found["content"] is None else bytes(found["content"]),
+    )
+
+
+def no_session(session: str, folder: Path) -> StoreError:
+    """The error for a session of which the recording has nothing to replay."""
+    return StoreError(
+        f"there is no session {session} in {folder}", "`flowwarden flows --json` names the session of each call"
     )
 
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import ConfigError, FlowwardenError, StoreError
+from ..errors import ConfigError, FlowwardenError
 from ..recording.read import frame_state, full_bodies, outcomes
 from .fill import Filler
 from .outgoing import Outgoing, outgoing, signed
+from .recorded import no_session
 from .secrets import Secrets
 from .shape import Ids, differences, parse
 from .target import Target, target
@@ -63,9 +64,7 @@ def replay_to(
     where = target(url, allow_host)
     recorded = [_Recorded(call, end) for call, end in outcomes(folder, session)]
     if not recorded:
-        raise StoreError(
-            f"there is no session {session} in {folder}", "`flowwarden flows --json` names the session of each call"
-        )
+        raise no_session(session, folder)
     known = secrets if isinstance(secrets, Secrets) else Secrets(secrets or {})
     _complete(folder, recorded, known)
     sender = _Sender(folder, where, known, timeout)
