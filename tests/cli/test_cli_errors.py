@@ -27,12 +27,6 @@ from flowwarden.operators.client import Client
         ["replay"],
         ["replay", "--recordings", ".", "--serve", "0"],
         ["verify", "--recordings", ".", "--checkpoint", "nowhere"],
-        ["verify", "--recordings", ".", "--checkpoint", "FILE"],
-        ["verify", "--recordings", ".", "--proof", "p"],
-        ["run", "--set", "warden_sandbox"],
-        ["session", "start", "--proxy", "127.0.0.1:8080"],
-        ["session", "start", "--folder", "FILE/below", "--token-file", "FILE"],
-        ["rules", "check", "--rules", "nowhere"],
     ],
     ids=" ".join,
 )
@@ -44,6 +38,39 @@ def test_one_line(arguments: list[str], tmp_path: Path, monkeypatch: pytest.Monk
     assert done.stderr.startswith("flowwarden: ")
     assert done.stderr.count("\n") == 1
     assert "Errno" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["verify", "--recordings", ".", "--checkpoint", "FILE"], "FILE: not a checkpoint"),
+        (["verify", "--recordings", ".", "--proof", "p"], "--proof is for a session's records"),
+        (["run", "--set", "warden_sandbox"], "--set 'warden_sandbox' is not NAME=VALUE"),
+        (["session", "start", "--proxy", "127.0.0.1:8080"], "--proxy '127.0.0.1:8080' is not a URL"),
+        (["session", "start", "--proxy", "ftp://127.0.0.1:1"], "--proxy 'ftp://127.0.0.1:1' is not a URL"),
+        (["session", "start", "--folder", "FILE/below", "--token-file", "FILE"], "FILE/below cannot be written"),
+        (["rules", "check", "--rules", "nowhere"], "there is no folder nowhere"),
+        (["explain", "LINES", "--rules", "RULES"], "LINES:1: not a request: 'method' is missing"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, list) else "",
+)
+def test_what_is_wrong_is_named(
+    arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").write_text("x.y.z")
+    (tmp_path / "LINES").write_text("{}\n")
+    (tmp_path / "RULES").symlink_to(Path(__file__).parents[2] / "rules")
+    (tmp_path / "evidence.ndjson").touch()
+    done = CliRunner().invoke(main, arguments)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert told in done.stderr
+
+
+def test_examples_of_rules_that_do_not_check_are_not_run(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["rules", "test", "--rules", str(tmp_path)])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "`flowwarden rules check` names them" in done.stderr
 
 
 def test_a_demo_without_its_packages_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
